@@ -1,0 +1,288 @@
+//! What the operator wrote, as checked values.
+//!
+//! Owns the YAML text, its errors and its defaults; the resolved [`Config`] carries no optional that
+//! has a default and no string that still must be parsed. Knows nothing of sockets or stores.
+//! Two stages: [`typed`] is the file as typed (serde, unknown keys refused), [`resolve`] what it means.
+
+mod error;
+mod resolve;
+mod typed;
+mod yaml;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use self::error::{ConfigError, ConfigErrors};
+use crate::access::Mount;
+
+/// Everything the server needs to start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// At least one; names are unique.
+    pub listeners: Vec<Listener>,
+    /// The users file.
+    pub users_file: PathBuf,
+    /// By name, as mounts refer to them.
+    pub backends: BTreeMap<Arc<str>, Backend>,
+    /// The tree that users see; paths are unique and one of them is `/`.
+    pub mounts: Vec<Mount>,
+    /// Bounds on connections and memory.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// The operator's HTTP address; `None` switches it off.
+    pub admin: Option<SocketAddr>,
+    /// Logging.
+    pub log: Log,
+}
+
+/// One FTP(S) address.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Unique name, for logs and metrics.
+    pub name: Arc<str>,
+    /// Where to accept; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// How TLS begins.
+    pub mode: Mode,
+    /// Whether sessions and data may cross in the clear (explicit listeners only).
+    pub clear_text: ClearText,
+    /// Certificate and key.
+    pub tls: Tls,
+    /// Passive data connections.
+    pub passive: Passive,
+    /// What ends an upload.
+    pub upload_end: UploadEnd,
+    /// Connections at once on this listener; default `limits.connections`.
+    pub connections: usize,
+}
+
+/// How TLS begins on a control connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// After AUTH TLS (RFC 4217).
+    Explicit,
+    /// With the first byte (port 990).
+    Implicit,
+}
+
+/// Whether a session may go on without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearText {
+    /// USER without TLS gets 530, data without TLS 521 (default).
+    Refuse,
+    /// Passwords and files may cross in the clear.
+    Allow,
+}
+
+/// What counts as the end of an uploaded file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadEnd {
+    /// Only a TLS `close_notify` (default): everything else is a truncated upload.
+    CloseNotify,
+    /// Also a TCP FIN, for devices that never send one; counted and logged for each upload.
+    Fin,
+}
+
+/// PEM files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Leaf first, then intermediates.
+    pub certificate_file: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1 key.
+    pub key_file: PathBuf,
+}
+
+/// Where data connections arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passive {
+    /// Address in the 227 reply; `None` is the one the client reached.
+    pub address: Option<IpAddr>,
+    /// Ports to listen on; `0..=0` lets the system choose.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// A place for bytes.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// A local directory.
+    Fs(FsBackend),
+    /// An S3 bucket.
+    S3(Box<S3Backend>),
+}
+
+/// A local directory.
+#[derive(Clone, Debug)]
+pub struct FsBackend {
+    /// Existing directory; nothing outside it is ever touched.
+    pub root: PathBuf,
+}
+
+/// An S3 bucket.
+#[derive(Clone, Debug)]
+pub struct S3Backend {
+    /// Bucket name.
+    pub bucket: String,
+    /// Region, for example `eu-central-1`; `us-east-1` for most S3-compatible stores.
+    pub region: String,
+    /// `None` for AWS.
+    pub endpoint: Option<String>,
+    /// Key prefix that everything lies below, without leading or trailing slash; may be empty.
+    pub root: String,
+    /// `None` uses the provider chain (environment, profile, web identity, ECS, IMDSv2).
+    pub credentials: Option<S3Credentials>,
+    /// `https://bucket.host/key` instead of `https://host/bucket/key`.
+    pub virtual_host_style: bool,
+    /// Bytes of one part of a multipart upload, at least 5 MiB; default 8 MiB.
+    pub part_bytes: usize,
+    /// Parts under way at once per upload; default 2.
+    pub parts_in_flight: usize,
+}
+
+/// A key pair for S3.
+#[derive(Clone, Debug)]
+pub struct S3Credentials {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: Secret,
+    /// Session token of temporary credentials.
+    pub session_token: Option<Secret>,
+}
+
+/// A string that never appears in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Bounds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Control connections at once; default 500.
+    pub connections: usize,
+    /// Control connections at once from one address; default 50.
+    pub connections_per_address: usize,
+    /// Failed logins on one connection before 421; default 3.
+    pub login_failures: u32,
+    /// Bytes that all running uploads together may hold in memory; default 256 MiB.
+    pub upload_memory_bytes: usize,
+}
+
+/// Deadlines.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From accept to a successful login; default 60 s.
+    pub login: Duration,
+    /// A TLS handshake, control or data; default 15 s.
+    pub tls_handshake: Duration,
+    /// From the transfer command to the data connection; default 30 s.
+    pub data_connect: Duration,
+    /// A data connection on which no byte moves; default 120 s.
+    pub data_stall: Duration,
+    /// A control connection without a command; default 900 s.
+    pub idle: Duration,
+    /// The client takes a reply; default 30 s.
+    pub reply: Duration,
+    /// One request to a store, with its retries; default 120 s.
+    pub store: Duration,
+    /// The commit of an upload; default 900 s.
+    pub commit: Duration,
+    /// From SIGTERM to the end of running transfers; default 300 s.
+    pub drain: Duration,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Least level: `error`, `warn`, `info` (default), `debug`, `trace`.
+    pub level: tracing::Level,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people (default).
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads and checks a file. Secrets may come from the environment or from files, see
+    /// `config.example.yaml`.
+    ///
+    /// # Errors
+    /// Every mistake at once, each with its YAML path.
+    pub fn load(_file: &Path) -> Result<Self, ConfigErrors> {
+        todo!()
+    }
+
+    /// Checks a text; `environment` looks up variables, `file` names the text in errors, relative
+    /// paths are relative to its directory.
+    pub fn parse(
+        _text: &str,
+        _file: &Path,
+        _environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        todo!()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 500,
+            connections_per_address: 50,
+            login_failures: 3,
+            upload_memory_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            login: Duration::from_secs(60),
+            tls_handshake: Duration::from_secs(15),
+            data_connect: Duration::from_secs(30),
+            data_stall: Duration::from_secs(120),
+            idle: Duration::from_secs(900),
+            reply: Duration::from_secs(30),
+            store: Duration::from_secs(120),
+            commit: Duration::from_secs(900),
+            drain: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: tracing::Level::INFO, format: LogFormat::Pretty }
+    }
+}
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself, for the library that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}

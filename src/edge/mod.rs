@@ -1,0 +1,4 @@
+//! One client connection.
+
+pub mod command;
+pub mod reply;

@@ -1,0 +1,1 @@
+//! Formats of LIST, NLST, MLSD and MLST lines; pure.

@@ -1,0 +1,5 @@
+//! A local directory, confined.
+
+/// A local directory as a store.
+#[derive(Debug)]
+pub struct LocalStore {}

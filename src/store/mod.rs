@@ -1,0 +1,130 @@
+//! Where bytes live: one [`Store`] per configured backend.
+//!
+//! Owns every use of `opendal` and of the local file system for user data. Takes a
+//! [`StoreKey`](crate::access::StoreKey), never a client's path, so nothing reaches a store that
+//! [`crate::access`] did not allow. Called by the engine's storage backend and by the edge's checks.
+//!
+//! Invariant: an object becomes visible only whole, by [`Upload::commit`]; an [`Upload`] that is
+//! aborted leaves no object, no open multipart upload and no temporary file behind.
+
+mod error;
+pub mod listing;
+mod local;
+mod object;
+
+use std::{fmt, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+pub use self::error::{ErrorKind, StoreError};
+pub use self::local::LocalStore;
+pub use self::object::ObjectStore;
+use crate::access::StoreKey;
+
+/// What a store answers.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// File or directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file or object.
+    File,
+    /// A directory, a marker object `dir/`, or a prefix that keys lie below.
+    Directory,
+}
+
+/// What is known about one file or directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// File or directory.
+    pub kind: Kind,
+    /// Bytes; 0 for directories.
+    pub size: u64,
+    /// Last change; `None` where the store does not say (a prefix without a marker).
+    pub modified: Option<SystemTime>,
+    /// What identifies exactly these bytes: an `ETag`, or inode, size and time on a local disk.
+    pub version: Option<String>,
+}
+
+/// One row of a directory listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Name inside the directory: one valid path segment.
+    pub name: String,
+    /// What is known about it.
+    pub stat: Stat,
+}
+
+/// What the bytes of an upload are put behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: the upload is the whole object (STOR).
+    Empty,
+    /// The first `bytes` bytes of the present object, which must still be `version` at commit
+    /// (APPE: all of it; REST n + STOR: the first n).
+    Present {
+        /// How many of the present object's bytes are kept.
+        bytes: u64,
+        /// [`Stat::version`] of the object they are taken from.
+        version: Option<String>,
+    },
+}
+
+/// One configured backend.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Stats a file or directory; a name that is both is the directory.
+    async fn stat(&self, key: &StoreKey) -> Result<Stat>;
+
+    /// Streams the entries of a directory, page by page and in bounded memory.
+    /// [`ErrorKind::NotFound`] for a missing one, [`ErrorKind::NotADirectory`] for a file, both before
+    /// the stream is returned. Names that cannot be served (control characters, `.`/`..`, not UTF-8)
+    /// are left out and logged.
+    async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>>;
+
+    /// Streams a file from `offset` on; an overwrite in between ends the stream with
+    /// [`ErrorKind::Changed`], never with a mixture.
+    async fn read(
+        &self,
+        key: &StoreKey,
+        offset: u64,
+        stat: &Stat,
+    ) -> Result<BoxStream<'static, Result<Bytes>>>;
+
+    /// Begins an upload. What the store cannot do (`base`, the name, a missing parent directory) is
+    /// refused here, before a byte has moved. Must be followed by `commit` or `abort`.
+    async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>>;
+
+    /// Deletes a file; [`ErrorKind::NotFound`] if there is none, [`ErrorKind::IsADirectory`] for a directory.
+    async fn remove_file(&self, key: &StoreKey) -> Result<()>;
+
+    /// Makes a directory; [`ErrorKind::AlreadyExists`] if the name is taken,
+    /// [`ErrorKind::NotFound`] if the parent is missing.
+    async fn make_directory(&self, key: &StoreKey) -> Result<()>;
+
+    /// Removes an empty directory; [`ErrorKind::NotEmpty`] otherwise.
+    async fn remove_directory(&self, key: &StoreKey) -> Result<()>;
+
+    /// Renames a file over whatever file `to` names. Directories where the store can.
+    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()>;
+}
+
+/// An upload under way. Owned by one task; its futures are awaited to the end, never dropped
+/// half way (OpenDAL cannot abort a writer whose `write` was cancelled).
+#[async_trait]
+pub trait Upload: Send {
+    /// Bytes that the next [`Upload::write`] should carry.
+    fn part_bytes(&self) -> usize;
+
+    /// Adds one part: chunks that together hold `part_bytes`, or less for the last one.
+    /// The chunks' owners are dropped when the store no longer needs them.
+    async fn write(&mut self, part: Vec<Bytes>) -> Result<()>;
+
+    /// Makes the object visible, whole and durable, and says what it is.
+    async fn commit(self: Box<Self>) -> Result<Stat>;
+
+    /// Leaves nothing behind; failures are logged, since nobody is left to tell.
+    async fn abort(self: Box<Self>);
+}
