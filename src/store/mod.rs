@@ -7,10 +7,17 @@
 //! Invariant: an object becomes visible only whole, by [`Upload::commit`]; an [`Upload`] that is
 //! aborted leaves no object, no open multipart upload and no temporary file behind.
 
+pub mod backend;
+mod budget;
+mod download;
 mod error;
+pub mod exchange;
 pub mod listing;
 mod local;
 mod object;
+pub mod transfer;
+pub mod upload;
+mod view;
 
 use std::{fmt, time::SystemTime};
 
@@ -20,7 +27,9 @@ use futures_util::stream::BoxStream;
 
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
+pub use self::budget::Budget;
 pub use self::object::ObjectStore;
+pub use self::view::{AppendFrom, Stores, View};
 use crate::access::StoreKey;
 
 /// What a store answers.
