@@ -103,6 +103,11 @@ impl Tree {
         todo!()
     }
 
+    /// Keys of the mounts' own roots where the account may write.
+    pub fn writable_roots(&self) -> Vec<StoreKey> {
+        todo!()
+    }
+
     /// Names directly below `directory` that are mount points (or lead to one), sorted, for listings.
     pub fn mount_names(&self, _directory: &VirtualPath) -> Vec<String> {
         todo!()
@@ -124,6 +129,15 @@ impl StoreKey {
     /// The key of the child `name` (one valid path segment) of this directory key.
     pub fn child(&self, _name: &str) -> Self {
         todo!()
+    }
+
+    /// The key of the directory that holds this one; `None` for the backend's own root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.key.is_empty() {
+            return None;
+        }
+        let parent = self.key.rsplit_once('/').map_or("", |(parent, _)| parent);
+        Some(Self { backend: Arc::clone(&self.backend), key: parent.to_owned() })
     }
 
     /// A key for tests of stores, which have no account.

@@ -1,1 +1,4 @@
-//! Metrics and logs.
+//! What an operator sees: metrics and logs.
+
+pub mod logging;
+pub mod metrics;

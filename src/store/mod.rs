@@ -113,6 +113,31 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`ErrorKind::NotFound`] if the parent is missing.
     async fn make_directory(&self, key: &StoreKey) -> Result<()>;
 
+    /// Makes a directory and its parents where they are missing, for the homes of new users.
+    async fn make_directories(&self, key: &StoreKey) -> Result<()> {
+        let mut names = Vec::new();
+        let mut parent = Some(key.clone());
+        // From the deepest up to the first that is there, then back down.
+        while let Some(key) = parent.filter(|key| !key.as_str().is_empty()) {
+            match self.stat(&key).await {
+                Ok(stat) if stat.kind == Kind::Directory => break,
+                Ok(_) => return Err(StoreError::new(ErrorKind::NotADirectory, "make_directories")),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            parent = key.parent();
+            names.push(key);
+        }
+        for key in names.iter().rev() {
+            match self.make_directory(key).await {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                // Somebody else may have made it meanwhile.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an empty directory; [`ErrorKind::NotEmpty`] otherwise.
     async fn remove_directory(&self, key: &StoreKey) -> Result<()>;
 

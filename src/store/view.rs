@@ -37,6 +37,17 @@ impl View {
         self.tree.account()
     }
 
+    /// Makes the directories that this account's writable mounts start at, so that a new user can
+    /// upload at once. A failure is no reason to refuse the login: the user may still read.
+    pub async fn prepare_home(&self) {
+        for key in self.tree.writable_roots() {
+            let Some(store) = self.stores.get(key.backend()) else { continue };
+            if let Err(error) = store.make_directories(&key).await {
+                tracing::warn!(%error, "home directory could not be made");
+            }
+        }
+    }
+
     /// Whether `action` would be allowed at `path`, for the `perm` fact (RFC 3659 §7.5.5).
     pub fn allows(&self, action: Action, path: &VirtualPath) -> bool {
         self.tree.authorise(action, path).is_ok()
