@@ -1,4 +1,5 @@
 //! One client connection.
 
 pub mod command;
+pub mod line;
 pub mod reply;
