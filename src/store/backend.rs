@@ -87,19 +87,21 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
         Work::MakeDirectory => view.make_directory(&path).await.map(|()| Outcome::Done),
         Work::RemoveDirectory => view.remove_directory(&path).await.map(|()| Outcome::Done),
         Work::Upload(incoming, transport) => {
-            let Transport { mut wire, progress, deadlines } = transport;
+            let Transport { mut wire, progress, deadlines, .. } = transport;
             let stat = incoming.receive(&mut *wire as &mut dyn Wire, &progress, deadlines).await?;
             Ok(Outcome::Found(stat))
         }
         Work::Download(outgoing, transport) => {
-            let Transport { mut wire, progress, deadlines } = transport;
+            let Transport { mut wire, progress, deadlines, tasks } = transport;
             download::send_file(outgoing.0, &mut *wire, &progress, deadlines.stall).await?;
+            download::linger(wire, &tasks);
             Ok(Outcome::Done)
         }
         Work::Listing(rows, transport) => {
-            let Transport { mut wire, progress, deadlines } = transport;
+            let Transport { mut wire, progress, deadlines, tasks } = transport;
             download::send_listing(rows.entries, rows.line, &mut *wire, &progress, deadlines.stall)
                 .await?;
+            download::linger(wire, &tasks);
             Ok(Outcome::Done)
         }
     }

@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Entry, Result,
@@ -16,6 +20,8 @@ use super::{
 
 /// Listing text is sent in pieces of about this size: one TLS record.
 const LISTING_BYTES: usize = 16 << 10;
+/// How long a finished connection waits for the client's end.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Sends a file and ends the data connection with `close_notify` and FIN.
 pub(super) async fn send_file(
@@ -63,6 +69,18 @@ pub(super) async fn send_listing(
         cancelled = progress.cancelled() => Err(cancelled),
         sent = send => sent,
     }
+}
+
+/// Keeps a finished data connection open until the client closes its side. Closing it while the
+/// client still reads would answer the client's own `close_notify` with a reset, which can take
+/// unread bytes along. The reply does not wait for this.
+pub(super) fn linger(mut wire: Box<dyn Wire>, tasks: &TaskTracker) {
+    // Bounded by the time-out; the client's bytes are thrown away.
+    tasks.spawn(async move {
+        let mut rest = [0; 1024];
+        let drain = async { while wire.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+        let _ = timeout(LINGER, drain).await;
+    });
 }
 
 /// Writes all of `bytes`; the stall deadline starts anew whenever the client took some.

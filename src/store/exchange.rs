@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use tokio_util::task::TaskTracker;
 
 use super::{
     Entry, Result, Stat,
@@ -84,6 +85,8 @@ pub struct Transport {
     pub progress: Arc<Progress>,
     /// Stall and commit.
     pub deadlines: Deadlines,
+    /// Where the data connection lingers after a download.
+    pub tasks: TaskTracker,
 }
 
 /// What really happened.

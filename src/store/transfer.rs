@@ -133,6 +133,17 @@ impl Failure {
         }
     }
 
+    /// Whether an operator must look.
+    pub fn log_level(&self) -> tracing::Level {
+        match self {
+            Self::Store(error) => error.kind().log_level(),
+            Self::Denied(_) => tracing::Level::INFO,
+            Self::CommitTimeout(_) | Self::Intent(_) => tracing::Level::ERROR,
+            Self::Truncated | Self::Broken(_) | Self::Stalled(_) => tracing::Level::WARN,
+            Self::Cancelled(_) => tracing::Level::DEBUG,
+        }
+    }
+
     /// Bounded label for metrics.
     pub fn label(&self) -> &'static str {
         match self {

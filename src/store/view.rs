@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
-    Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload, transfer::Failure,
+    Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload, listing::Permissions,
+    transfer::Failure,
 };
 use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
 
@@ -48,9 +49,15 @@ impl View {
         }
     }
 
-    /// Whether `action` would be allowed at `path`, for the `perm` fact (RFC 3659 §7.5.5).
-    pub fn allows(&self, action: Action, path: &VirtualPath) -> bool {
-        self.tree.authorise(action, path).is_ok()
+    /// Key and rights of a path, for the `unique` and `perm` facts (RFC 3659 §7.5); `None` where
+    /// nothing is mounted.
+    pub fn describe(&self, path: &VirtualPath) -> Option<(StoreKey, Permissions)> {
+        let key = self.tree.authorise(Action::List, path).ok()?;
+        let write = match self.tree.authorise(Action::Write, path) {
+            Ok(_) | Err(Denied::MountPoint(_)) => true,
+            Err(Denied::ReadOnlyAccount | Denied::ReadOnlyMount(_) | Denied::NotMounted) => false,
+        };
+        Some((key, Permissions { write, fixed: self.tree.is_fixed(path) }))
     }
 
     /// Stats a file or directory.
@@ -168,7 +175,12 @@ impl View {
 
     /// Makes a directory.
     pub async fn make_directory(&self, path: &VirtualPath) -> Outcome<()> {
-        let (store, key) = self.located(Action::MakeDirectory, path)?;
+        let (store, key) = match self.located(Action::MakeDirectory, path) {
+            Err(Failure::Denied(Denied::MountPoint(_))) => {
+                return Err(StoreError::new(ErrorKind::AlreadyExists, "make_directory").into());
+            }
+            located => located?,
+        };
         Ok(store.make_directory(&key).await?)
     }
 
