@@ -140,7 +140,10 @@ mod tests {
         let longest = vec![b'x'; LineBuffer::LINE_BYTES];
         let mut bytes = longest.clone();
         bytes.extend_from_slice(b"\nNOOP\n");
-        assert_eq!(events([&bytes[..]]), [LineEvent::Line(longest), line("NOOP")]);
+        assert_eq!(
+            events([&bytes[..]]),
+            [LineEvent::Line(longest), line("NOOP")]
+        );
         bytes.insert(0, b'x');
         assert_eq!(events([&bytes[..]]), [LineEvent::TooLong, line("NOOP")]);
     }
@@ -151,7 +154,11 @@ mod tests {
         bytes.resize(16 * 1024, b'A');
         bytes.extend_from_slice(b"\rDELE x\r\nNOOP\r\n");
         for size in [1, 7, 512, 8191, 8192, 8193, bytes.len()] {
-            assert_eq!(events(bytes.chunks(size)), [LineEvent::TooLong, line("NOOP\r")], "{size}");
+            assert_eq!(
+                events(bytes.chunks(size)),
+                [LineEvent::TooLong, line("NOOP\r")],
+                "{size}"
+            );
         }
     }
 
@@ -162,7 +169,11 @@ mod tests {
         assert_eq!(events([&bytes[..]]), [LineEvent::TooLong, line("NOOP")]);
         bytes.insert(0, b'x');
         for size in [1000, bytes.len()] {
-            assert_eq!(events(bytes.chunks(size)), [LineEvent::TooLong, LineEvent::Close], "{size}");
+            assert_eq!(
+                events(bytes.chunks(size)),
+                [LineEvent::TooLong, LineEvent::Close],
+                "{size}"
+            );
         }
     }
 

@@ -159,7 +159,10 @@ impl Tree {
         }
         let inside = path.segments().skip(mount.path.segments().count());
         let key = segments(prefix).chain(inside).collect::<Vec<_>>().join("/");
-        Ok(StoreKey { backend: Arc::clone(&mount.backend), key })
+        Ok(StoreKey {
+            backend: Arc::clone(&mount.backend),
+            key,
+        })
     }
 
     /// Names directly below `directory` that are mount points (or lead to one), sorted, for listings.
@@ -194,8 +197,8 @@ fn expand(template: &str, account: &Account) -> Option<String> {
         expanded.push_str(&rest[..start]);
         rest = &rest[start..];
         if let Some(after) = rest.strip_prefix("{home}") {
-            let home_is_safe =
-                account.home.is_empty() || account.home.split('/').all(|s| check_segment(s).is_ok());
+            let home_is_safe = account.home.is_empty()
+                || account.home.split('/').all(|s| check_segment(s).is_ok());
             if !home_is_safe {
                 return None;
             }
@@ -233,16 +236,29 @@ impl StoreKey {
     /// this one whose last segment is NUL, which no client can name and no store holds.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        let name = if check_segment(name).is_ok() { name } else { "\0" };
-        let key =
-            if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) };
-        Self { backend: Arc::clone(&self.backend), key }
+        let name = if check_segment(name).is_ok() {
+            name
+        } else {
+            "\0"
+        };
+        let key = if self.key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.key)
+        };
+        Self {
+            backend: Arc::clone(&self.backend),
+            key,
+        }
     }
 
     /// A key for tests of stores, which have no account.
     #[cfg(test)]
     pub fn for_test(backend: &str, key: &str) -> Self {
-        Self { backend: backend.into(), key: key.to_owned() }
+        Self {
+            backend: backend.into(),
+            key: key.to_owned(),
+        }
     }
 }
 

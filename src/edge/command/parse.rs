@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use super::{
-    AuthMechanism, ChecksumAlgorithm, ChecksumRange, Command, EpsvArgument, Opt, Password, ProtLevel,
-    Rejection, SiteCommand, TransferType, telnet,
+    AuthMechanism, ChecksumAlgorithm, ChecksumRange, Command, EpsvArgument, Opt, Password,
+    ProtLevel, Rejection, SiteCommand, TransferType, telnet,
 };
 use crate::{
     edge::reply::Reply,
@@ -83,8 +83,12 @@ fn command(verb: &str, argument: Argument<'_>) -> Parsed {
         "MFF" => mff(argument)?,
         "MLST" => Command::Mlst(argument.optional()),
         "MLSD" => Command::Mlsd(argument.optional()),
-        "LIST" => Command::List { path: argument.without_options() },
-        "NLST" => Command::Nlst { path: argument.without_options() },
+        "LIST" => Command::List {
+            path: argument.without_options(),
+        },
+        "NLST" => Command::Nlst {
+            path: argument.without_options(),
+        },
         "RETR" => Command::Retr(argument.required()?),
         "STOR" => Command::Stor(argument.required()?),
         "APPE" => Command::Appe(argument.required()?),
@@ -116,7 +120,10 @@ fn is_http(verb: &str, argument: Argument<'_>) -> bool {
         "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI",
     ];
     let header = verb.split_once(':').is_some_and(|(name, _)| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
     header || (!argument.0.is_empty() && METHODS.contains(&verb))
 }
@@ -128,7 +135,11 @@ struct Argument<'a>(&'a str);
 impl<'a> Argument<'a> {
     /// Verbatim; 501 when missing.
     fn required(self) -> Parsed<String> {
-        if self.0.is_empty() { Err(syntax("Argument missing")) } else { Ok(self.0.to_owned()) }
+        if self.0.is_empty() {
+            Err(syntax("Argument missing"))
+        } else {
+            Ok(self.0.to_owned())
+        }
     }
 
     /// Verbatim.
@@ -175,7 +186,10 @@ impl<'a> Argument<'a> {
 
     /// The first word and what follows one space behind it, verbatim; 501 when either is missing.
     fn word_and_path(self) -> Parsed<(&'a str, String)> {
-        let (word, path) = self.0.split_once(' ').ok_or_else(|| syntax("Argument missing"))?;
+        let (word, path) = self
+            .0
+            .split_once(' ')
+            .ok_or_else(|| syntax("Argument missing"))?;
         Ok((word, Argument(path).required()?))
     }
 }
@@ -217,19 +231,31 @@ fn opts(argument: Argument<'_>) -> Parsed<Opt> {
 /// A host name or a bracketed IPv6 address, without port (RFC 7151 §3.1, F7).
 fn host(argument: Argument<'_>) -> Parsed<String> {
     let name = argument.0.trim_matches(' ').to_ascii_lowercase();
-    let valid = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    let valid = match name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(literal) => literal.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             (1..=253).contains(&name.len())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
         }
     };
-    if valid { Ok(name) } else { Err(syntax("Host name without port expected")) }
+    if valid {
+        Ok(name)
+    } else {
+        Err(syntax("Host name without port expected"))
+    }
 }
 
 fn transfer_type(argument: Argument<'_>) -> Parsed<TransferType> {
     let argument = argument.word();
-    let words: Vec<&str> = argument.split(' ').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = argument
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .collect();
     match words.as_slice() {
         [] | ["L"] => Err(syntax("Argument missing")),
         ["A"] | ["A", "N"] => Ok(TransferType::Ascii),
@@ -241,7 +267,10 @@ fn transfer_type(argument: Argument<'_>) -> Parsed<TransferType> {
 /// `n` or `n R m`; the record size means nothing here (G9).
 fn allo(argument: Argument<'_>) -> Parsed<u64> {
     let argument = argument.word();
-    let words: Vec<&str> = argument.split(' ').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = argument
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .collect();
     match words.as_slice() {
         [bytes] => number(bytes),
         [bytes, "R", record] => number(record).and(number(bytes)),
@@ -264,11 +293,20 @@ fn epsv(argument: Argument<'_>) -> Parsed<EpsvArgument> {
 /// A time in front of the path makes it both readings of [`Command::MdtmSet`] (I5).
 fn mdtm(argument: Argument<'_>) -> Parsed {
     let whole = argument.required()?;
-    let set = argument.0.split_once(' ').filter(|(_, path)| !path.is_empty());
-    Ok(match set.and_then(|(time, path)| Some((parse_time(time)?, path))) {
-        Some((time, path)) => Command::MdtmSet { time, path: path.to_owned(), whole },
-        None => Command::Mdtm(whole),
-    })
+    let set = argument
+        .0
+        .split_once(' ')
+        .filter(|(_, path)| !path.is_empty());
+    Ok(
+        match set.and_then(|(time, path)| Some((parse_time(time)?, path))) {
+            Some((time, path)) => Command::MdtmSet {
+                time,
+                path: path.to_owned(),
+                whole,
+            },
+            None => Command::Mdtm(whole),
+        },
+    )
 }
 
 fn mfmt(argument: Argument<'_>) -> Parsed {
@@ -308,9 +346,13 @@ fn site(argument: Argument<'_>) -> Parsed<SiteCommand> {
             }
         }
         "UTIME" => {
-            let (modified, path) = utime(rest.0)
-                .ok_or_else(|| syntax("UTIME takes YYYYMMDDhhmm[ss] path, or path and times UTC"))?;
-            SiteCommand::Utime { modified, path: path.to_owned() }
+            let (modified, path) = utime(rest.0).ok_or_else(|| {
+                syntax("UTIME takes YYYYMMDDhhmm[ss] path, or path and times UTC")
+            })?;
+            SiteCommand::Utime {
+                modified,
+                path: path.to_owned(),
+            }
         }
         "IDLE" if rest.word().is_empty() => SiteCommand::Idle(None),
         "IDLE" => SiteCommand::Idle(Some(rest.number()?)),
@@ -321,8 +363,20 @@ fn site(argument: Argument<'_>) -> Parsed<SiteCommand> {
 /// The longer form first: its tail of three times and `UTC` is no file name anybody has.
 fn utime(argument: &str) -> Option<(SystemTime, &str)> {
     let mut words = argument.rsplitn(5, ' ');
-    let tail = [words.next(), words.next(), words.next(), words.next(), words.next()];
-    if let [Some(utc), Some(changed), Some(modified), Some(accessed), Some(path)] = tail
+    let tail = [
+        words.next(),
+        words.next(),
+        words.next(),
+        words.next(),
+        words.next(),
+    ];
+    if let [
+        Some(utc),
+        Some(changed),
+        Some(modified),
+        Some(accessed),
+        Some(path),
+    ] = tail
         && utc.eq_ignore_ascii_case("UTC")
         && parse_time(changed).is_some()
         && parse_time(accessed).is_some()
@@ -330,7 +384,9 @@ fn utime(argument: &str) -> Option<(SystemTime, &str)> {
     {
         return Some((parse_time(modified)?, path));
     }
-    let (time, path) = argument.split_once(' ').filter(|(_, path)| !path.is_empty())?;
+    let (time, path) = argument
+        .split_once(' ')
+        .filter(|(_, path)| !path.is_empty())?;
     let modified = match time.len() {
         12 => parse_time(&format!("{time}00"))?,
         14 => parse_time(time)?,
@@ -346,7 +402,11 @@ fn checksum(algorithm: ChecksumAlgorithm, argument: Argument<'_>) -> Parsed {
         Some((path, rest)) => (path, range(rest)?),
         None => (argument.required()?, None),
     };
-    Ok(Command::Checksum { algorithm, path, range })
+    Ok(Command::Checksum {
+        algorithm,
+        path,
+        range,
+    })
 }
 
 /// The text in quotes, doubled ones undone, and what follows; `None` when it is not quoted as a whole
@@ -375,16 +435,23 @@ fn range(text: &str) -> Parsed<Option<ChecksumRange>> {
     match words.as_slice() {
         [] => Some(None),
         [start] => number(start).map(|start| Some(ChecksumRange { start, end: None })),
-        [start, end] => number(start)
-            .zip(number(end))
-            .map(|(start, end)| Some(ChecksumRange { start, end: Some(end) })),
+        [start, end] => number(start).zip(number(end)).map(|(start, end)| {
+            Some(ChecksumRange {
+                start,
+                end: Some(end),
+            })
+        }),
         _ => None,
     }
     .ok_or_else(|| syntax("Range must be two numbers"))
 }
 
 fn rang(argument: Argument<'_>) -> Parsed {
-    let words: Vec<&str> = argument.0.split(' ').filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = argument
+        .0
+        .split(' ')
+        .filter(|word| !word.is_empty())
+        .collect();
     let range = match words.as_slice() {
         [first, last] => number(first).zip(number(last)),
         _ => None,
@@ -395,7 +462,9 @@ fn rang(argument: Argument<'_>) -> Parsed {
 
 /// Digits only: `str::parse` alone would take a plus sign.
 fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 fn answer(code: u16, text: &str) -> Rejection {

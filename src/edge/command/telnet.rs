@@ -62,7 +62,10 @@ mod tests {
             (b"\xff\xf4\xff\xf2ABOR", b"ABOR"),
             (b"\xff\xf4\xffABOR", b"ABOR"),
             (b"\xff\xf5ABOR\xff\xf4", b"ABOR"),
-            (b"\xff\xfd\x01\xff\xfe\x01\xff\xfb\x01\xff\xfc\x01NOOP", b"NOOP"),
+            (
+                b"\xff\xfd\x01\xff\xfe\x01\xff\xfb\x01\xff\xfc\x01NOOP",
+                b"NOOP",
+            ),
             (b"\xff\xfa\x18\x00xterm\xff\xf0NOOP", b"NOOP"),
             (b"\xff\xfa\x18 no end", b""),
             (b"RETR a\xff\xffb", b"RETR a\xffb"),

@@ -39,7 +39,13 @@ fn verbs_without_argument_ignore_one() {
         ("CDUP", Command::Cdup),
         ("XCUP", Command::Cdup),
     ] {
-        for line in [s(verb), format!("{verb}\r"), format!("{verb} "), format!("{verb} foo"), verb.to_lowercase()] {
+        for line in [
+            s(verb),
+            format!("{verb}\r"),
+            format!("{verb} "),
+            format!("{verb} foo"),
+            verb.to_lowercase(),
+        ] {
             assert_eq!(ok(&line), command, "{line:?}");
         }
     }
@@ -89,9 +95,12 @@ fn paths_are_everything_behind_the_first_space() {
 
 #[test]
 fn passwords_are_verbatim_and_never_shown() {
-    for (line, password) in
-        [("PASS", ""), ("PASS ", ""), ("PASS  a \"%-", " a \"%-"), ("pass p\u{e4}ss", "p\u{e4}ss")]
-    {
+    for (line, password) in [
+        ("PASS", ""),
+        ("PASS ", ""),
+        ("PASS  a \"%-", " a \"%-"),
+        ("pass p\u{e4}ss", "p\u{e4}ss"),
+    ] {
         let command = ok(line);
         assert_eq!(command, Command::Pass(Password::new(password)), "{line:?}");
         assert_eq!(format!("{command:?}"), "Pass(***)");
@@ -122,7 +131,10 @@ fn keywords_have_no_case() {
         ("opts utf8 on", Command::Opts(Opt::Utf8On)),
         ("OPTS UTF8", Command::Opts(Opt::Utf8On)),
         ("Opts Utf8 Off", Command::Opts(Opt::Utf8Off)),
-        ("OPTS MLST Size;type;foo;", Command::Opts(Opt::Mlst(Facts::parse("type;size;")))),
+        (
+            "OPTS MLST Size;type;foo;",
+            Command::Opts(Opt::Mlst(Facts::parse("type;size;"))),
+        ),
         ("OPTS MLST", Command::Opts(Opt::Mlst(Facts::none()))),
         ("OPTS MLST ", Command::Opts(Opt::Mlst(Facts::none()))),
         ("HELP", Command::Help(None)),
@@ -240,7 +252,15 @@ fn bytes_that_are_no_line_are_refused() {
 
 #[test]
 fn http_is_told_from_ftp() {
-    for line in ["GET / HTTP/1.1\r", "POST /", "PRI * HTTP/2.0", "Host: x", "host:x", "X-A: b", "OPTIONS *"] {
+    for line in [
+        "GET / HTTP/1.1\r",
+        "POST /",
+        "PRI * HTTP/2.0",
+        "Host: x",
+        "host:x",
+        "X-A: b",
+        "OPTIONS *",
+    ] {
         assert_eq!(parse(line.as_bytes()), Err(Rejection::Http), "{line:?}");
     }
     assert_eq!(code("get x"), 500);
@@ -250,8 +270,17 @@ fn http_is_told_from_ftp() {
 
 #[test]
 fn replies_never_reflect_the_line() {
-    for line in ["<script>", "<script> x", "TYPE <script>", "OPTS <script>", "HOST <script>", "PORT <script>"] {
-        let Err(Rejection::Answer(reply)) = parse(line.as_bytes()) else { panic!("{line:?}") };
+    for line in [
+        "<script>",
+        "<script> x",
+        "TYPE <script>",
+        "OPTS <script>",
+        "HOST <script>",
+        "PORT <script>",
+    ] {
+        let Err(Rejection::Answer(reply)) = parse(line.as_bytes()) else {
+            panic!("{line:?}")
+        };
         assert!(!reply.text().contains("script"), "{reply:?}");
     }
 }
@@ -277,9 +306,21 @@ fn option_words_are_dropped() {
         (" a b ", Some("a b ")),
     ] {
         let path = path.map(str::to_owned);
-        assert_eq!(ok(&format!("LIST{argument}")), Command::List { path: path.clone() }, "{argument:?}");
-        assert_eq!(ok(&format!("NLST{argument}")), Command::Nlst { path: path.clone() }, "{argument:?}");
-        assert_eq!(ok(&format!("STAT{argument}")), Command::Stat(path), "{argument:?}");
+        assert_eq!(
+            ok(&format!("LIST{argument}")),
+            Command::List { path: path.clone() },
+            "{argument:?}"
+        );
+        assert_eq!(
+            ok(&format!("NLST{argument}")),
+            Command::Nlst { path: path.clone() },
+            "{argument:?}"
+        );
+        assert_eq!(
+            ok(&format!("STAT{argument}")),
+            Command::Stat(path),
+            "{argument:?}"
+        );
     }
     let long = format!("LIST -{}", "a".repeat(65536));
     assert_eq!(ok(&long), Command::List { path: None });
@@ -288,18 +329,37 @@ fn option_words_are_dropped() {
 #[test]
 fn times_are_read_where_a_time_belongs() {
     let t = "20200102030405";
-    let set = |whole: &str, path: &str, at: &str| Command::MdtmSet { time: time(at), path: s(path), whole: s(whole) };
+    let set = |whole: &str, path: &str, at: &str| Command::MdtmSet {
+        time: time(at),
+        path: s(path),
+        whole: s(whole),
+    };
     for (line, command) in [
         (format!("MDTM {t} a b"), set(&format!("{t} a b"), "a b", t)),
-        (format!("MDTM {t}.5 a"), set(&format!("{t}.5 a"), "a", "20200102030405.5")),
+        (
+            format!("MDTM {t}.5 a"),
+            set(&format!("{t}.5 a"), "a", "20200102030405.5"),
+        ),
         (format!("MDTM {t}"), Command::Mdtm(s(t))),
         (format!("MDTM {t} "), Command::Mdtm(format!("{t} "))),
-        (s("MDTM 20209902030405 a"), Command::Mdtm(s("20209902030405 a"))),
+        (
+            s("MDTM 20209902030405 a"),
+            Command::Mdtm(s("20209902030405 a")),
+        ),
         (s("MDTM 2020 a"), Command::Mdtm(s("2020 a"))),
-        (format!("MFMT {t}  a"), Command::Mfmt { time: time(t), path: s(" a") }),
+        (
+            format!("MFMT {t}  a"),
+            Command::Mfmt {
+                time: time(t),
+                path: s(" a"),
+            },
+        ),
         (
             format!("MFF Modify={t};UNIX.mode=0644; a b"),
-            Command::Mff { facts: vec![(s("modify"), s(t)), (s("unix.mode"), s("0644"))], path: s("a b") },
+            Command::Mff {
+                facts: vec![(s("modify"), s(t)), (s("unix.mode"), s("0644"))],
+                path: s("a b"),
+            },
         ),
     ] {
         assert_eq!(ok(&line), command, "{line:?}");
@@ -308,14 +368,32 @@ fn times_are_read_where_a_time_belongs() {
 
 #[test]
 fn site_knows_four_words() {
-    let utime = |digits: &str, path: &str| SiteCommand::Utime { modified: time(digits), path: s(path) };
+    let utime = |digits: &str, path: &str| SiteCommand::Utime {
+        modified: time(digits),
+        path: s(path),
+    };
     for (line, command) in [
         ("SITE HELP", SiteCommand::Help),
-        ("site chmod 644 a b", SiteCommand::Chmod { mode: 0o644, path: s("a b") }),
-        ("SITE CHMOD 0755 x", SiteCommand::Chmod { mode: 0o755, path: s("x") }),
+        (
+            "site chmod 644 a b",
+            SiteCommand::Chmod {
+                mode: 0o644,
+                path: s("a b"),
+            },
+        ),
+        (
+            "SITE CHMOD 0755 x",
+            SiteCommand::Chmod {
+                mode: 0o755,
+                path: s("x"),
+            },
+        ),
         ("SITE IDLE", SiteCommand::Idle(None)),
         ("SITE IDLE 60", SiteCommand::Idle(Some(60))),
-        ("SITE UTIME 202001020304 a b", utime("20200102030400", "a b")),
+        (
+            "SITE UTIME 202001020304 a b",
+            utime("20200102030400", "a b"),
+        ),
         ("SITE UTIME 20200102030405 a", utime("20200102030405", "a")),
         (
             "SITE UTIME a b 20200101000000 20200102030405 20200103000000 UTC",
@@ -346,7 +424,11 @@ fn site_knows_four_words() {
 
 #[test]
 fn checksums_take_ranges_behind_quotes() {
-    let sum = |path: &str, range| Command::Checksum { algorithm: ChecksumAlgorithm::Crc32, path: s(path), range };
+    let sum = |path: &str, range| Command::Checksum {
+        algorithm: ChecksumAlgorithm::Crc32,
+        path: s(path),
+        range,
+    };
     let range = |start, end| Some(ChecksumRange { start, end });
     for (argument, path, expected) in [
         ("a b", "a b", None),
@@ -359,7 +441,11 @@ fn checksums_take_ranges_behind_quotes() {
         ("\"\"", "\"\"", None),
         ("\"a\"b", "\"a\"b", None),
     ] {
-        assert_eq!(ok(&format!("XCRC {argument}")), sum(path, expected), "{argument:?}");
+        assert_eq!(
+            ok(&format!("XCRC {argument}")),
+            sum(path, expected),
+            "{argument:?}"
+        );
     }
     for verb in ["XCRC", "XMD5", "MD5", "XSHA1", "XSHA256", "XSHA512"] {
         assert_eq!(ok(&format!("{verb} x")).verb(), verb);
@@ -369,14 +455,41 @@ fn checksums_take_ranges_behind_quotes() {
 #[test]
 fn what_is_answered_before_login() {
     for line in [
-        "USER x", "PASS x", "ACCT x", "AUTH TLS", "PBSZ 0", "PROT P", "CCC", "FEAT", "OPTS UTF8", "HOST x",
-        "CLNT x", "SYST", "NOOP", "HELP", "QUIT",
+        "USER x",
+        "PASS x",
+        "ACCT x",
+        "AUTH TLS",
+        "PBSZ 0",
+        "PROT P",
+        "CCC",
+        "FEAT",
+        "OPTS UTF8",
+        "HOST x",
+        "CLNT x",
+        "SYST",
+        "NOOP",
+        "HELP",
+        "QUIT",
     ] {
         assert!(ok(line).allowed_before_login(), "{line}");
     }
     for line in [
-        "PWD", "CWD x", "PASV", "EPSV", "LIST", "STOR x", "RETR x", "STAT", "SITE HELP", "REST 0", "TYPE I",
-        "ABOR", "HASH x", "XMKD x", "SIZE x", "MFMT 20200101000000 x",
+        "PWD",
+        "CWD x",
+        "PASV",
+        "EPSV",
+        "LIST",
+        "STOR x",
+        "RETR x",
+        "STAT",
+        "SITE HELP",
+        "REST 0",
+        "TYPE I",
+        "ABOR",
+        "HASH x",
+        "XMKD x",
+        "SIZE x",
+        "MFMT 20200101000000 x",
     ] {
         assert!(!ok(line).allowed_before_login(), "{line}");
     }
@@ -411,11 +524,59 @@ fn pending_markers_survive_only_harmless_commands() {
 
 fn verbs() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
-        "USER", "PASS", "ACCT", "AUTH", "PBSZ", "PROT", "CCC", "FEAT", "OPTS", "OPTS MLST", "HOST", "CLNT",
-        "TYPE", "MODE", "STRU", "SYST", "NOOP", "HELP", "STAT", "QUIT", "ABOR", "REST", "ALLO", "PASV",
-        "EPSV", "CWD", "CDUP", "PWD", "MKD", "RMD", "DELE", "RNFR", "RNTO", "SIZE", "MDTM", "MFMT", "MFF",
-        "MLST", "MLSD", "LIST", "NLST", "RETR", "STOR", "APPE", "STOU", "SITE", "SITE CHMOD", "SITE UTIME",
-        "SITE IDLE", "HASH", "XCRC", "AVBL", "RANG",
+        "USER",
+        "PASS",
+        "ACCT",
+        "AUTH",
+        "PBSZ",
+        "PROT",
+        "CCC",
+        "FEAT",
+        "OPTS",
+        "OPTS MLST",
+        "HOST",
+        "CLNT",
+        "TYPE",
+        "MODE",
+        "STRU",
+        "SYST",
+        "NOOP",
+        "HELP",
+        "STAT",
+        "QUIT",
+        "ABOR",
+        "REST",
+        "ALLO",
+        "PASV",
+        "EPSV",
+        "CWD",
+        "CDUP",
+        "PWD",
+        "MKD",
+        "RMD",
+        "DELE",
+        "RNFR",
+        "RNTO",
+        "SIZE",
+        "MDTM",
+        "MFMT",
+        "MFF",
+        "MLST",
+        "MLSD",
+        "LIST",
+        "NLST",
+        "RETR",
+        "STOR",
+        "APPE",
+        "STOU",
+        "SITE",
+        "SITE CHMOD",
+        "SITE UTIME",
+        "SITE IDLE",
+        "HASH",
+        "XCRC",
+        "AVBL",
+        "RANG",
     ])
     .prop_map(str::to_owned)
 }

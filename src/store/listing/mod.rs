@@ -26,8 +26,9 @@ const RECENT: Duration = Duration::from_hours(180 * 24);
 const SKEW: Duration = Duration::from_hours(24);
 
 /// English whatever the locale: clients match on these (H1).
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// One line of LIST as Unix `ls -l` prints it (H1): times in UTC, the name after exactly one space.
 ///
@@ -52,7 +53,10 @@ pub fn list_line(entry: &Entry, now: SystemTime) -> String {
     } else {
         format!("{:>5}", date.year())
     };
-    format!("{mode}   1 ftp      ftp      {size:>12} {month} {day:>2} {clock} {}", entry.name)
+    format!(
+        "{mode}   1 ftp      ftp      {size:>12} {month} {day:>2} {clock} {}",
+        entry.name
+    )
 }
 
 #[cfg(test)]
