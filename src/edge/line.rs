@@ -3,7 +3,7 @@
 //! Owns the limits of one line (CONFORMANCE A3, A5, S34). Must not know what a line means, nor read
 //! sockets: the caller keeps the bytes that were read, so that those behind `AUTH TLS` can go to the
 //! TLS handshake instead (C9). Called by the control loop of [`crate::edge`], which hands the lines
-//! to [`crate::edge::command::parse`].
+//! to [`crate::edge::command::parse()`].
 
 use bytes::Buf;
 
@@ -197,7 +197,7 @@ mod tests {
 
         #[test]
         fn short_lines_come_out_as_they_went_in(lines in prop::collection::vec("[^\n]{0,40}", 0..20)) {
-            let bytes: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let bytes: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
             let expected: Vec<_> = lines.iter().map(|text| line(text)).collect();
             prop_assert_eq!(events([bytes.as_bytes()]), expected);
         }

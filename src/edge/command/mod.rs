@@ -1,4 +1,4 @@
-//! [`Command`]: what a client can ask for, and [`parse`], the only way from a line to one.
+//! [`Command`]: what a client can ask for, and [`parse()`], the only way from a line to one.
 //!
 //! Owns the white list of the control dialogue (CONFORMANCE 1A, 1F, 5.5): the engine never sees a
 //! byte of a client's line, only commands made from these values. Must not know sessions, paths

@@ -1,4 +1,4 @@
-//! [`parse`]: one line to one [`Command`], or to the reply that says why not.
+//! [`parse()`]: one line to one [`Command`], or to the reply that says why not.
 //!
 //! Two rules hold for every verb. Keywords are matched without regard to case (A6). A path argument
 //! is everything behind the first space, verbatim, since names may begin and end with spaces (H14).
@@ -417,16 +417,12 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     loop {
         let (piece, behind) = rest.split_once('"')?;
         path.push_str(piece);
-        match behind.strip_prefix('"') {
-            Some(behind) => {
-                path.push('"');
-                rest = behind;
-            }
-            None => {
-                let whole = !path.is_empty() && (behind.is_empty() || behind.starts_with(' '));
-                return whole.then_some((path, behind));
-            }
-        }
+        let Some(doubled) = behind.strip_prefix('"') else {
+            let whole = !path.is_empty() && (behind.is_empty() || behind.starts_with(' '));
+            return whole.then_some((path, behind));
+        };
+        path.push('"');
+        rest = doubled;
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Kind, timestamp::mdtm};
 use crate::{access::StoreKey, store::Stat};
 
-/// One fact of an MLSx line.
+/// One fact of a line of MLSD or MLST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// `file` or `dir`; `cdir` and `pdir` are never sent.

@@ -1,6 +1,6 @@
 //! Formats of LIST, MLSD and MLST lines, of MDTM times, and the glob of `LIST *.txt`.
 //!
-//! Owns how an [`Entry`](crate::store::Entry) looks to a client (CONFORMANCE 1H, I3, I5, I15, O16).
+//! Owns how an [`Entry`] looks to a client (CONFORMANCE 1H, I3, I5, I15, O16).
 //! Must not know where entries come from, who asks, nor what time it is: that is an argument. Lines
 //! carry no CRLF; names are printed as they are, since a store yields no name with a control
 //! character ([`Store::list`](crate::store::Store::list)). Called by the engine's storage backend
