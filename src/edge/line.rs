@@ -3,7 +3,7 @@
 //! Owns the limits of one line (CONFORMANCE A3, A5, S34). Must not know what a line means, nor read
 //! sockets: the caller keeps the bytes that were read, so that those behind `AUTH TLS` can go to the
 //! TLS handshake instead (C9). Called by the control loop of [`crate::edge`], which hands the lines
-//! to [`crate::edge::command::parse`].
+//! to [`crate::edge::command::parse()`].
 
 use bytes::Buf;
 
@@ -140,7 +140,10 @@ mod tests {
         let longest = vec![b'x'; LineBuffer::LINE_BYTES];
         let mut bytes = longest.clone();
         bytes.extend_from_slice(b"\nNOOP\n");
-        assert_eq!(events([&bytes[..]]), [LineEvent::Line(longest), line("NOOP")]);
+        assert_eq!(
+            events([&bytes[..]]),
+            [LineEvent::Line(longest), line("NOOP")]
+        );
         bytes.insert(0, b'x');
         assert_eq!(events([&bytes[..]]), [LineEvent::TooLong, line("NOOP")]);
     }
@@ -151,7 +154,11 @@ mod tests {
         bytes.resize(16 * 1024, b'A');
         bytes.extend_from_slice(b"\rDELE x\r\nNOOP\r\n");
         for size in [1, 7, 512, 8191, 8192, 8193, bytes.len()] {
-            assert_eq!(events(bytes.chunks(size)), [LineEvent::TooLong, line("NOOP\r")], "{size}");
+            assert_eq!(
+                events(bytes.chunks(size)),
+                [LineEvent::TooLong, line("NOOP\r")],
+                "{size}"
+            );
         }
     }
 
@@ -162,7 +169,11 @@ mod tests {
         assert_eq!(events([&bytes[..]]), [LineEvent::TooLong, line("NOOP")]);
         bytes.insert(0, b'x');
         for size in [1000, bytes.len()] {
-            assert_eq!(events(bytes.chunks(size)), [LineEvent::TooLong, LineEvent::Close], "{size}");
+            assert_eq!(
+                events(bytes.chunks(size)),
+                [LineEvent::TooLong, LineEvent::Close],
+                "{size}"
+            );
         }
     }
 
@@ -186,7 +197,7 @@ mod tests {
 
         #[test]
         fn short_lines_come_out_as_they_went_in(lines in prop::collection::vec("[^\n]{0,40}", 0..20)) {
-            let bytes: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let bytes: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
             let expected: Vec<_> = lines.iter().map(|text| line(text)).collect();
             prop_assert_eq!(events([bytes.as_bytes()]), expected);
         }

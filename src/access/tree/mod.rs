@@ -159,7 +159,10 @@ impl Tree {
         }
         let inside = path.segments().skip(mount.path.segments().count());
         let key = segments(prefix).chain(inside).collect::<Vec<_>>().join("/");
-        Ok(StoreKey { backend: Arc::clone(&mount.backend), key })
+        Ok(StoreKey {
+            backend: Arc::clone(&mount.backend),
+            key,
+        })
     }
 
     /// Keys of the mounts' own roots where the account may write: the homes to make at login.
@@ -205,8 +208,8 @@ fn expand(template: &str, account: &Account) -> Option<String> {
         expanded.push_str(&rest[..start]);
         rest = &rest[start..];
         if let Some(after) = rest.strip_prefix("{home}") {
-            let home_is_safe =
-                account.home.is_empty() || account.home.split('/').all(|s| check_segment(s).is_ok());
+            let home_is_safe = account.home.is_empty()
+                || account.home.split('/').all(|s| check_segment(s).is_ok());
             if !home_is_safe {
                 return None;
             }
@@ -244,10 +247,20 @@ impl StoreKey {
     /// this one whose last segment is NUL, which no client can name and no store holds.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        let name = if check_segment(name).is_ok() { name } else { "\0" };
-        let key =
-            if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) };
-        Self { backend: Arc::clone(&self.backend), key }
+        let name = if check_segment(name).is_ok() {
+            name
+        } else {
+            "\0"
+        };
+        let key = if self.key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.key)
+        };
+        Self {
+            backend: Arc::clone(&self.backend),
+            key,
+        }
     }
 
     /// The key of the directory that holds this one; `None` for the backend's own root.
@@ -262,7 +275,10 @@ impl StoreKey {
     /// A key for tests of stores, which have no account.
     #[cfg(test)]
     pub fn for_test(backend: &str, key: &str) -> Self {
-        Self { backend: backend.into(), key: key.to_owned() }
+        Self {
+            backend: backend.into(),
+            key: key.to_owned(),
+        }
     }
 }
 

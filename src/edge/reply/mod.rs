@@ -39,8 +39,15 @@ impl Reply {
         last: impl AsRef<str>,
     ) -> Self {
         Self {
-            code: if (100..=599).contains(&code) { code } else { 451 },
-            head: head.into_iter().map(|line| sanitise(line.as_ref()).into_owned()).collect(),
+            code: if (100..=599).contains(&code) {
+                code
+            } else {
+                451
+            },
+            head: head
+                .into_iter()
+                .map(|line| sanitise(line.as_ref()).into_owned())
+                .collect(),
             last: sanitise(last.as_ref()).into_owned(),
         }
     }
@@ -81,7 +88,11 @@ impl Reply {
         let mut bytes = Vec::new();
         for (index, line) in self.head.iter().enumerate() {
             // An inner line begins with a space, so that none ever looks like the end (A2).
-            let start = if index == 0 { format!("{}-", self.code) } else { " ".to_owned() };
+            let start = if index == 0 {
+                format!("{}-", self.code)
+            } else {
+                " ".to_owned()
+            };
             bytes.extend_from_slice(start.as_bytes());
             bytes.extend_from_slice(line.as_bytes());
             bytes.extend_from_slice(b"\r\n");

@@ -111,7 +111,10 @@ enum Separator {
 /// Splits `ddd text`, `ddd-text` and `ddd`.
 fn split_code(line: &str) -> Option<(u16, Separator, &str)> {
     let (digits, rest) = line.split_at_checked(3)?;
-    let code = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    let code = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())??;
     if !(100..=599).contains(&code) {
         return None;
     }

@@ -23,10 +23,17 @@ fn rendered(reply: &Reply) -> String {
 fn replies_render_as_rfc_959_says() {
     assert_eq!(rendered(&Reply::new(200, "NOOP ok")), "200 NOOP ok\r\n");
     assert_eq!(
-        rendered(&Reply::multi_line(211, ["Features:", "UTF8", "211 x", ""], "End")),
+        rendered(&Reply::multi_line(
+            211,
+            ["Features:", "UTF8", "211 x", ""],
+            "End"
+        )),
         "211-Features:\r\n UTF8\r\n 211 x\r\n \r\n211 End\r\n"
     );
-    assert_eq!(rendered(&Reply::multi_line(214, [] as [&str; 0], "Help")), "214 Help\r\n");
+    assert_eq!(
+        rendered(&Reply::multi_line(214, [] as [&str; 0], "Help")),
+        "214 Help\r\n"
+    );
     assert_eq!(rendered(&Reply::new(12, "x")), "451 x\r\n");
 }
 
@@ -36,7 +43,10 @@ fn text_cannot_end_a_line() {
         rendered(&Reply::new(550, "a\r\n226 \0ok\x1b[0m\u{85}\u{e9}")),
         "550 a\\r\\n226 \\u{0}ok\\u{1b}[0m\\u{85}\u{e9}\r\n"
     );
-    assert_eq!(rendered(&Reply::multi_line(211, ["a\n211 b"], "c\n")), "211-a\\n211 b\r\n211 c\\n\r\n");
+    assert_eq!(
+        rendered(&Reply::multi_line(211, ["a\n211 b"], "c\n")),
+        "211-a\\n211 b\r\n211 c\\n\r\n"
+    );
 }
 
 #[test]
@@ -50,7 +60,10 @@ fn codes_say_what_follows() {
     assert!(Reply::new(150, "").is_preliminary() && Reply::new(150, "").is_positive());
     assert!(!Reply::new(350, "").is_preliminary() && Reply::new(350, "").is_positive());
     assert!(!Reply::new(421, "").is_positive());
-    assert_eq!(Reply::multi_line(550, ["a"], "b").with_text("c"), Reply::new(550, "c"));
+    assert_eq!(
+        Reply::multi_line(550, ["a"], "b").with_text("c"),
+        Reply::new(550, "c")
+    );
 }
 
 #[test]
@@ -59,21 +72,38 @@ fn engine_replies_are_read() {
         ("220 hello\r\n", vec![Reply::new(220, "hello")]),
         ("226\r\n", vec![Reply::new(226, "")]),
         ("226 \r\n", vec![Reply::new(226, "")]),
-        ("150 a\r\n226 b\r\n", vec![Reply::new(150, "a"), Reply::new(226, "b")]),
+        (
+            "150 a\r\n226 b\r\n",
+            vec![Reply::new(150, "a"), Reply::new(226, "b")],
+        ),
         (
             "214-Usage: foo\r\n\r\n12 indented by nobody\r\n 214 x\r\n215 y\r\n214-z\r\n214 Options:\r\n",
             vec![Reply::multi_line(
                 214,
-                ["Usage: foo", "", "12 indented by nobody", "214 x", "215 y", "214-z"],
+                [
+                    "Usage: foo",
+                    "",
+                    "12 indented by nobody",
+                    "214 x",
+                    "215 y",
+                    "214-z",
+                ],
                 "Options:",
             )],
         ),
-        ("211-\r\n  two spaces\r\n211 \r\n", vec![Reply::multi_line(211, ["", " two spaces"], "")]),
+        (
+            "211-\r\n  two spaces\r\n211 \r\n",
+            vec![Reply::multi_line(211, ["", " two spaces"], "")],
+        ),
         ("220-no end\r\n", vec![]),
         ("220 no end", vec![]),
     ] {
         assert_eq!(parse([bytes.as_bytes()]), Ok(expected.clone()), "{bytes:?}");
-        assert_eq!(parse(bytes.as_bytes().chunks(1)), Ok(expected), "{bytes:?} byte by byte");
+        assert_eq!(
+            parse(bytes.as_bytes().chunks(1)),
+            Ok(expected),
+            "{bytes:?} byte by byte"
+        );
     }
 }
 
@@ -93,7 +123,7 @@ fn garbage_is_a_typed_error() {
         assert_eq!(parse([bytes]), Err(expected), "{bytes:?}");
     }
     let mut endless = b"220-".to_vec();
-    endless.resize(ReplyParser::REPLY_BYTES, b'x');
+    endless.resize(ReplyParser::REPLY_BYTES + 1, b'x');
     assert_eq!(parse([&endless[..]]), Err(ReplyError::TooLong));
     let many = b"220-a\r\n".repeat(ReplyParser::REPLY_BYTES);
     assert_eq!(parse(many.chunks(512)), Err(ReplyError::TooLong));

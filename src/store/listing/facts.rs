@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Kind, timestamp::mdtm};
 use crate::{access::StoreKey, store::Stat};
 
-/// One fact of an MLSx line.
+/// One fact of a line of MLSD or MLST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// `file` or `dir`; `cdir` and `pdir` are never sent.
@@ -22,7 +22,13 @@ pub enum Fact {
 
 impl Fact {
     /// All facts in the order in which they are announced and printed.
-    pub const ALL: [Self; 5] = [Self::Type, Self::Size, Self::Modify, Self::Perm, Self::Unique];
+    pub const ALL: [Self; 5] = [
+        Self::Type,
+        Self::Size,
+        Self::Modify,
+        Self::Perm,
+        Self::Unique,
+    ];
 
     /// The fact's name, lower case.
     pub fn name(self) -> &'static str {
@@ -49,9 +55,15 @@ impl Facts {
     /// Unknown names are dropped; no name means no facts.
     pub fn parse(list: &str) -> Self {
         let named = |fact: &Fact| {
-            list.split(';').any(|name| name.trim().eq_ignore_ascii_case(fact.name()))
+            list.split(';')
+                .any(|name| name.trim().eq_ignore_ascii_case(fact.name()))
         };
-        Self(Fact::ALL.into_iter().filter(named).fold(0, |bits, fact| bits | fact.bit()))
+        Self(
+            Fact::ALL
+                .into_iter()
+                .filter(named)
+                .fold(0, |bits, fact| bits | fact.bit()),
+        )
     }
 
     /// No facts: lines are a space and the name.
@@ -66,28 +78,37 @@ impl Facts {
 
     /// The chosen facts in canonical order.
     pub fn iter(self) -> impl Iterator<Item = Fact> {
-        Fact::ALL.into_iter().filter(move |fact| self.contains(*fact))
+        Fact::ALL
+            .into_iter()
+            .filter(move |fact| self.contains(*fact))
     }
 
     /// The FEAT line: all facts, the chosen ones with a star: `MLST type*;size*;modify;` (§7.8).
     pub fn feature(self) -> String {
-        Fact::ALL.into_iter().fold("MLST ".to_owned(), |line, fact| {
-            let star = if self.contains(fact) { "*" } else { "" };
-            line + fact.name() + star + ";"
-        })
+        Fact::ALL
+            .into_iter()
+            .fold("MLST ".to_owned(), |line, fact| {
+                let star = if self.contains(fact) { "*" } else { "" };
+                line + fact.name() + star + ";"
+            })
     }
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Self(Fact::ALL.into_iter().fold(0, |bits, fact| bits | fact.bit()))
+        Self(
+            Fact::ALL
+                .into_iter()
+                .fold(0, |bits, fact| bits | fact.bit()),
+        )
     }
 }
 
 /// `type;size;`, as the reply to OPTS MLST repeats it; empty when there are none.
 impl fmt::Display for Facts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.iter().try_for_each(|fact| write!(formatter, "{};", fact.name()))
+        self.iter()
+            .try_for_each(|fact| write!(formatter, "{};", fact.name()))
     }
 }
 
@@ -157,8 +178,11 @@ fn unique(key: &StoreKey, stat: &Stat) -> String {
     // No part holds NUL, so it separates them.
     let bytes = [key.backend(), "\0", key.as_str(), "\0", version];
     // FNV-1a, 64 bits.
-    let hash = bytes.iter().flat_map(|part| part.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .flat_map(|part| part.bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("{hash:016x}")
 }

@@ -18,7 +18,10 @@ enum Token {
     /// `*`, one or several in a row.
     Many,
     /// `[…]`: one character inside a range, or outside of all ranges.
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 impl Pattern {
@@ -47,7 +50,9 @@ impl Pattern {
             };
             tokens.push(token);
         }
-        let wild = tokens.iter().any(|token| !matches!(token, Token::Literal(_)));
+        let wild = tokens
+            .iter()
+            .any(|token| !matches!(token, Token::Literal(_)));
         wild.then_some(Self(tokens))
     }
 
@@ -92,7 +97,10 @@ impl Token {
             Self::One => true,
             Self::Many => false,
             Self::Class { negated, ranges } => {
-                ranges.iter().any(|(low, high)| (*low..=*high).contains(&character)) != *negated
+                ranges
+                    .iter()
+                    .any(|(low, high)| (*low..=*high).contains(&character))
+                    != *negated
             }
         }
     }

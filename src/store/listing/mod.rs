@@ -1,6 +1,6 @@
 //! Formats of LIST, MLSD and MLST lines, of MDTM times, and the glob of `LIST *.txt`.
 //!
-//! Owns how an [`Entry`](crate::store::Entry) looks to a client (CONFORMANCE 1H, I3, I5, I15, O16).
+//! Owns how an [`Entry`] looks to a client (CONFORMANCE 1H, I3, I5, I15, O16).
 //! Must not know where entries come from, who asks, nor what time it is: that is an argument. Lines
 //! carry no CRLF; names are printed as they are, since a store yields no name with a control
 //! character ([`Store::list`](crate::store::Store::list)). Called by the engine's storage backend
@@ -26,8 +26,9 @@ const RECENT: Duration = Duration::from_hours(180 * 24);
 const SKEW: Duration = Duration::from_hours(24);
 
 /// English whatever the locale: clients match on these (H1).
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 /// One line of LIST as Unix `ls -l` prints it (H1): times in UTC, the name after exactly one space.
 ///
@@ -52,7 +53,10 @@ pub fn list_line(entry: &Entry, now: SystemTime) -> String {
     } else {
         format!("{:>5}", date.year())
     };
-    format!("{mode}   1 ftp      ftp      {size:>12} {month} {day:>2} {clock} {}", entry.name)
+    format!(
+        "{mode}   1 ftp      ftp      {size:>12} {month} {day:>2} {clock} {}",
+        entry.name
+    )
 }
 
 #[cfg(test)]

@@ -36,16 +36,23 @@ pub fn parse_time(text: &str) -> Option<SystemTime> {
         None => 0,
         Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
             // More digits than nine say nothing a clock could mean.
-            format!("{digits:0<9}").parse::<u32>().ok().filter(|_| digits.len() <= 9)?
+            format!("{digits:0<9}")
+                .parse::<u32>()
+                .ok()
+                .filter(|_| digits.len() <= 9)?
         }
         Some(_) => return None,
     };
     let year = digits[..4].parse().ok()?;
-    let mut pairs = digits.as_bytes()[4..].chunks(2).map(|pair| (pair[0] - b'0') * 10 + (pair[1] - b'0'));
+    let mut pairs = digits.as_bytes()[4..]
+        .chunks(2)
+        .map(|pair| (pair[0] - b'0') * 10 + (pair[1] - b'0'));
     let month = Month::try_from(pairs.next()?).ok()?;
     let date = Date::from_calendar_date(year, month, pairs.next()?).ok()?;
     let time = Time::from_hms(pairs.next()?, pairs.next()?, pairs.next()?).ok()?;
-    let seconds = PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp();
+    let seconds = PrimitiveDateTime::new(date, time)
+        .assume_utc()
+        .unix_timestamp();
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let instant = if seconds < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(whole)
