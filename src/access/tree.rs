@@ -122,8 +122,10 @@ impl StoreKey {
     }
 
     /// The key of the child `name` (one valid path segment) of this directory key.
-    pub fn child(&self, _name: &str) -> Self {
-        todo!()
+    pub fn child(&self, name: &str) -> Self {
+        let key =
+            if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) };
+        Self { backend: self.backend.clone(), key }
     }
 
     /// A key for tests of stores, which have no account.
