@@ -11,8 +11,10 @@ mod error;
 pub mod listing;
 mod local;
 mod object;
+#[cfg(test)]
+mod tests;
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,7 +23,22 @@ use futures_util::stream::BoxStream;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
 pub use self::object::ObjectStore;
-use crate::access::StoreKey;
+use crate::{
+    access::StoreKey,
+    config::{Backend, Timeouts},
+};
+
+/// Opens a configured backend. Blocks on the local file system; meant for start-up.
+///
+/// # Errors
+/// A directory that is missing or not writable, or settings that make no client. A bucket is not
+/// asked yet.
+pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+    Ok(match backend {
+        Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
+        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
+    })
+}
 
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
