@@ -15,11 +15,13 @@ pub mod exchange;
 pub mod listing;
 mod local;
 mod object;
+#[cfg(test)]
+mod tests;
 pub mod transfer;
 pub mod upload;
 mod view;
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +32,22 @@ pub use self::local::LocalStore;
 pub use self::budget::Budget;
 pub use self::object::ObjectStore;
 pub use self::view::{AppendFrom, Stores, View};
-use crate::access::StoreKey;
+use crate::{
+    access::StoreKey,
+    config::{Backend, Timeouts},
+};
+
+/// Opens a configured backend. Blocks on the local file system; meant for start-up.
+///
+/// # Errors
+/// A directory that is missing or not writable, or settings that make no client. A bucket is not
+/// asked yet.
+pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+    Ok(match backend {
+        Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
+        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
+    })
+}
 
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -161,12 +178,4 @@ pub trait Upload: Send {
 
     /// Leaves nothing behind; failures are logged, since nobody is left to tell.
     async fn abort(self: Box<Self>);
-}
-
-/// Opens a configured backend: the one place that knows all kinds.
-pub fn open(
-    _backend: &crate::config::Backend,
-    _timeouts: &crate::config::Timeouts,
-) -> Result<std::sync::Arc<dyn Store>> {
-    todo!()
 }
