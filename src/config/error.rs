@@ -23,7 +23,11 @@ pub struct ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for error in &self.errors {
-            writeln!(formatter, "{}: {}: {}", self.file, error.path, error.message)?;
+            writeln!(
+                formatter,
+                "{}: {}: {}",
+                self.file, error.path, error.message
+            )?;
         }
         Ok(())
     }
