@@ -1,14 +1,9 @@
-//! [`Reply`]: what the client is told, and [`ReplyParser`]: what the engine said.
+//! [`Reply`]: what the client is told.
 //!
 //! Owns the wire form of replies (RFC 959 §4.2, CONFORMANCE A2, A14, S51). Must not know commands or
-//! sessions. Called by everything in [`crate::edge`] that answers, and by the lockstep loop that
-//! relays the replies of [`crate::engine`].
-
-mod parser;
+//! sessions. Called by everything in [`crate::edge`] that answers.
 
 use std::borrow::Cow;
-
-pub use parser::{ReplyError, ReplyParser};
 
 /// One complete reply: a code and at least one line of text.
 ///
