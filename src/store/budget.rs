@@ -148,12 +148,14 @@ mod tests {
             held.push(budget.chunk(256 << 10, lane).await);
             assert!(lane.is_some());
         }
-        let mut nobody = None;
-        let waits = budget.chunk(4096, &mut nobody);
-        tokio::pin!(waits);
-        assert!(futures_util::poll!(&mut waits).is_pending());
-        express[0] = None;
-        assert!(waits.await.is_empty());
-        assert!(nobody.is_some());
+        let mut late = None;
+        {
+            let waits = budget.chunk(4096, &mut late);
+            tokio::pin!(waits);
+            assert!(futures_util::poll!(&mut waits).is_pending());
+            express[0] = None;
+            assert!(waits.await.is_empty());
+        }
+        assert!(late.is_some());
     }
 }
