@@ -56,8 +56,11 @@ impl VirtualPath {
             return Err(PathError::Empty);
         }
         refuse_control_characters(argument)?;
-        let mut segments: Vec<&str> =
-            if argument.starts_with('/') { Vec::new() } else { cwd.segments().collect() };
+        let mut segments: Vec<&str> = if argument.starts_with('/') {
+            Vec::new()
+        } else {
+            cwd.segments().collect()
+        };
         for segment in argument.split('/') {
             match segment {
                 "" | "." => {}
@@ -120,7 +123,11 @@ impl VirtualPath {
     /// Joins segments that were checked one by one; only the sum can still be too long.
     fn from_segments(segments: &[&str]) -> Result<Self, PathError> {
         let path = format!("/{}", segments.join("/"));
-        if path.len() > Self::PATH_BYTES { Err(PathError::TooLong) } else { Ok(Self(path)) }
+        if path.len() > Self::PATH_BYTES {
+            Err(PathError::TooLong)
+        } else {
+            Ok(Self(path))
+        }
     }
 }
 
@@ -144,7 +151,10 @@ pub(super) fn check_segment(name: &str) -> Result<(), PathError> {
 
 /// `char::is_control` is Unicode's category Cc: exactly C0, DEL and C1.
 fn refuse_control_characters(text: &str) -> Result<(), PathError> {
-    match text.char_indices().find(|(_, character)| character.is_control()) {
+    match text
+        .char_indices()
+        .find(|(_, character)| character.is_control())
+    {
         Some((offset, _)) => Err(PathError::ControlCharacter(offset)),
         None => Ok(()),
     }
@@ -211,10 +221,17 @@ mod tests {
             (&format!("{long}/.."), PathError::SegmentTooLong),
             (&format!("{deep}x"), PathError::TooLong),
         ] {
-            assert_eq!(VirtualPath::parse(&VirtualPath::root(), argument), Err(error), "{argument:?}");
+            assert_eq!(
+                VirtualPath::parse(&VirtualPath::root(), argument),
+                Err(error),
+                "{argument:?}"
+            );
         }
         assert_eq!(path(&deep).as_str().len(), VirtualPath::PATH_BYTES);
-        assert_eq!(path(&long[1..]).name().map(str::len), Some(VirtualPath::SEGMENT_BYTES));
+        assert_eq!(
+            path(&long[1..]).name().map(str::len),
+            Some(VirtualPath::SEGMENT_BYTES)
+        );
     }
 
     #[test]

@@ -23,8 +23,14 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// One mistake that concerns the whole file.
     pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
-        let error = ConfigError { path: String::new(), message: message.into() };
-        Self { file: file.display().to_string(), errors: vec![error] }
+        let error = ConfigError {
+            path: String::new(),
+            message: message.into(),
+        };
+        Self {
+            file: file.display().to_string(),
+            errors: vec![error],
+        }
     }
 }
 

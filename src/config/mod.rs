@@ -276,7 +276,10 @@ impl Default for Timeouts {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: tracing::Level::INFO, format: LogFormat::Pretty }
+        Self {
+            level: tracing::Level::INFO,
+            format: LogFormat::Pretty,
+        }
     }
 }
 

@@ -35,10 +35,27 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 9] =
-    ["listeners", "tls", "users", "backends", "mounts", "limits", "timeouts", "admin", "log"];
-const LISTENER: [&str; 8] =
-    ["name", "address", "mode", "clear_text", "tls", "passive", "upload_end", "connections"];
+const ROOT: [&str; 9] = [
+    "listeners",
+    "tls",
+    "users",
+    "backends",
+    "mounts",
+    "limits",
+    "timeouts",
+    "admin",
+    "log",
+];
+const LISTENER: [&str; 8] = [
+    "name",
+    "address",
+    "mode",
+    "clear_text",
+    "tls",
+    "passive",
+    "upload_end",
+    "connections",
+];
 const TLS: [&str; 2] = ["certificate_file", "key_file"];
 const PASSIVE: [&str; 2] = ["address", "ports"];
 const FS: [&str; 2] = ["type", "root"];
@@ -77,8 +94,10 @@ const TIMEOUTS: [&str; 9] = [
 const MODES: [(&str, Mode); 2] = [("explicit", Mode::Explicit), ("implicit", Mode::Implicit)];
 const CLEAR_TEXTS: [(&str, ClearText); 2] =
     [("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
-const UPLOAD_ENDS: [(&str, UploadEnd); 2] =
-    [("close_notify", UploadEnd::CloseNotify), ("fin", UploadEnd::Fin)];
+const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
+    ("close_notify", UploadEnd::CloseNotify),
+    ("fin", UploadEnd::Fin),
+];
 const FORMATS: [(&str, LogFormat); 2] = [("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
 const LEVELS: [(&str, tracing::Level); 5] = [
     ("error", tracing::Level::ERROR),
@@ -93,7 +112,17 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 pub(super) fn all_keys() -> Vec<&'static str> {
     let log = ["level", "format"];
     let tables: [&[&str]; 12] = [
-        &ROOT, &LISTENER, &TLS, &PASSIVE, &FS, &S3, &MOUNT, &LIMITS, &TIMEOUTS, &log, &["file"],
+        &ROOT,
+        &LISTENER,
+        &TLS,
+        &PASSIVE,
+        &FS,
+        &S3,
+        &MOUNT,
+        &LIMITS,
+        &TIMEOUTS,
+        &log,
+        &["file"],
         &["address"],
     ];
     tables.concat()
@@ -106,7 +135,9 @@ pub(super) fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         Some(table) => limits(&table),
         None => Some(Limits::default()),
     };
-    let default_connections = limits.as_ref().map_or(usize::MAX, |limits| limits.connections);
+    let default_connections = limits
+        .as_ref()
+        .map_or(usize::MAX, |limits| limits.connections);
     let listeners = listeners(root, tls.as_ref(), default_connections);
     let users_file = root
         .required("users", "a table with the key `file`")
@@ -138,7 +169,10 @@ pub(super) fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     }
 
     Some(Config {
-        listeners: listeners?.into_iter().map(|(_, listener)| listener).collect(),
+        listeners: listeners?
+            .into_iter()
+            .map(|(_, listener)| listener)
+            .collect(),
         users_file: users_file?,
         backends: backends?.1,
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
@@ -165,14 +199,19 @@ fn listeners(
     let mut names = HashSet::new();
     let mut listeners = Vec::new();
     for item in items {
-        let Some(table) = item.table(&LISTENER) else { continue };
+        let Some(table) = item.table(&LISTENER) else {
+            continue;
+        };
         let name = table.text("name", "a unique name");
         if let Some(name) = &name {
             if name.value.chars().any(char::is_control) {
                 table.error("name", "holds a control character");
             }
             if !names.insert(name.value.clone()) {
-                table.error("name", format!("another listener has the name {}", name.shown()));
+                table.error(
+                    "name",
+                    format!("another listener has the name {}", name.shown()),
+                );
             }
         }
         if let Some(listener) = listener(&table, name, tls, connections) {
@@ -212,7 +251,10 @@ fn listener(
     };
     let passive = match table.table("passive", &PASSIVE) {
         Some(table) => passive(&table),
-        None => Some(Passive { address: None, ports: PASSIVE_PORTS }),
+        None => Some(Passive {
+            address: None,
+            ports: PASSIVE_PORTS,
+        }),
     };
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
     let connections = table.integer("connections", connections, CONNECTIONS);
@@ -231,7 +273,10 @@ fn listener(
 fn tls(table: &Table<'_>) -> Option<Tls> {
     let certificate_file = table.file("certificate_file", "the path of a PEM file");
     let key_file = table.file("key_file", "the path of a PEM file");
-    Some(Tls { certificate_file: certificate_file?, key_file: key_file? })
+    Some(Tls {
+        certificate_file: certificate_file?,
+        key_file: key_file?,
+    })
 }
 
 fn passive(table: &Table<'_>) -> Option<Passive> {
@@ -258,7 +303,10 @@ fn passive(table: &Table<'_>) -> Option<Passive> {
         }
         None => None,
     };
-    Some(Passive { address: address?, ports: ports(table)? })
+    Some(Passive {
+        address: address?,
+        ports: ports(table)?,
+    })
 }
 
 fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
@@ -286,7 +334,10 @@ fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
         _ => None,
     };
     if let Some(problem) = problem {
-        table.error("ports", format!("{problem}: expected {EXPECTED}, found {shown}"));
+        table.error(
+            "ports",
+            format!("{problem}: expected {EXPECTED}, found {shown}"),
+        );
         return None;
     }
     Some(start..=end)
@@ -296,7 +347,9 @@ fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
 type Backends<'a> = (Vec<&'a str>, BTreeMap<Arc<str>, Backend>);
 
 fn backends<'a>(root: &Table<'a>) -> Option<Backends<'a>> {
-    let items = root.required("backends", "a table of at least one backend")?.names()?;
+    let items = root
+        .required("backends", "a table of at least one backend")?
+        .names()?;
     if items.is_empty() {
         root.error("backends", "empty: the server needs at least one backend");
     }
@@ -305,7 +358,9 @@ fn backends<'a>(root: &Table<'a>) -> Option<Backends<'a>> {
     for (name, item) in items {
         names.push(name);
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+            || !name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
         {
             item.error("a backend's name starts with a letter or digit and holds letters, digits, `_`, `-`");
         }
@@ -328,7 +383,9 @@ fn backend(item: &Item<'_>) -> Option<Backend> {
     match item.tag("type", &[("fs", Kind::Fs), ("s3", Kind::S3)])? {
         Kind::Fs => {
             let table = item.table(&FS)?;
-            Some(Backend::Fs(FsBackend { root: table.file("root", "the path of a directory")? }))
+            Some(Backend::Fs(FsBackend {
+                root: table.file("root", "the path of a directory")?,
+            }))
         }
         Kind::S3 => Some(Backend::S3(Box::new(s3(&item.table(&S3)?)?))),
     }
@@ -367,44 +424,68 @@ fn s3(table: &Table<'_>) -> Option<S3Backend> {
     })
 }
 
-#[allow(clippy::option_option, reason = "a mistake and an absence are different things")]
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
 fn endpoint(table: &Table<'_>) -> Option<Option<String>> {
     const EXPECTED: &str = "a URL such as https://s3.example.com:9000";
-    let Some(text) = table.optional_text("endpoint", EXPECTED)? else { return Some(None) };
+    let Some(text) = table.optional_text("endpoint", EXPECTED)? else {
+        return Some(None);
+    };
     let url = text.value.trim_end_matches('/');
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
     match host {
         Some(host) if !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']) => {
             Some(Some(url.to_owned()))
         }
         _ => {
             // Not repeated: a URL with a user part holds a password.
-            table.error("endpoint", format!("expected {EXPECTED}, without user, path or query"));
+            table.error(
+                "endpoint",
+                format!("expected {EXPECTED}, without user, path or query"),
+            );
             None
         }
     }
 }
 
-#[allow(clippy::option_option, reason = "a mistake and an absence are different things")]
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
 fn credentials(table: &Table<'_>) -> Option<Option<S3Credentials>> {
     let access_key_id = table.optional_text("access_key_id", "an access key id");
     let secret_access_key = table.secret("secret_access_key");
     let session_token = table.secret("session_token");
     let (has_id, has_secret) = (table.has("access_key_id"), table.has("secret_access_key"));
     if has_id && !has_secret {
-        table.error("secret_access_key", "missing: access_key_id is given, both belong together");
+        table.error(
+            "secret_access_key",
+            "missing: access_key_id is given, both belong together",
+        );
     }
     if has_secret && !has_id {
-        table.error("access_key_id", "missing: secret_access_key is given, both belong together");
+        table.error(
+            "access_key_id",
+            "missing: secret_access_key is given, both belong together",
+        );
     }
     if table.has("session_token") && !has_id && !has_secret {
-        table.error("session_token", "belongs to access_key_id and secret_access_key, which are missing");
+        table.error(
+            "session_token",
+            "belongs to access_key_id and secret_access_key, which are missing",
+        );
     }
     let session_token = session_token?;
     Some(match (access_key_id?, secret_access_key?) {
-        (Some(id), Some(secret_access_key)) => {
-            Some(S3Credentials { access_key_id: id.value, secret_access_key, session_token })
-        }
+        (Some(id), Some(secret_access_key)) => Some(S3Credentials {
+            access_key_id: id.value,
+            secret_access_key,
+            session_token,
+        }),
         _ => None,
     })
 }
@@ -423,7 +504,10 @@ fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
         if let Some(path) = &path
             && !paths.insert(path.clone())
         {
-            table.error("path", format!("another mount has the path {:?}", path.as_str()));
+            table.error(
+                "path",
+                format!("another mount has the path {:?}", path.as_str()),
+            );
         }
         broken |= path.is_none();
         let backend = table.text("backend", "the name of a backend");
@@ -437,11 +521,22 @@ fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
             (path, backend, prefix, read_only)
         {
             let backend = backend.value.into();
-            mounts.push((item.path().to_owned(), Mount { path, backend, prefix, read_only }));
+            mounts.push((
+                item.path().to_owned(),
+                Mount {
+                    path,
+                    backend,
+                    prefix,
+                    read_only,
+                },
+            ));
         }
     }
     if !complete || (!broken && !paths.contains(&VirtualPath::root())) {
-        root.error("mounts", "no mount has the path `/`, which every user starts in");
+        root.error(
+            "mounts",
+            "no mount has the path `/`, which every user starts in",
+        );
     }
     Some(mounts)
 }
@@ -466,7 +561,10 @@ fn mount_prefix(table: &Table<'_>, text: &Text) -> Option<String> {
         return None;
     }
     // A home may be empty: `.{home}` would then be the segment `.`.
-    if without_templates.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if without_templates
+        .split('/')
+        .any(|segment| matches!(segment, "." | ".."))
+    {
         let message = "a segment of dots and a template may become `.` or `..`, found";
         table.error("prefix", format!("{message} {}", text.shown()));
         return None;
@@ -479,7 +577,10 @@ fn key_prefix(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {
     let prefix = text.value.trim_matches('/');
     let problem = if prefix.is_empty() {
         None
-    } else if prefix.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+    } else if prefix
+        .split('/')
+        .any(|segment| matches!(segment, "" | "." | ".."))
+    {
         Some("a prefix has no empty, `.` or `..` segment")
     } else if prefix.chars().any(char::is_control) {
         Some("a prefix has no control character")
@@ -496,12 +597,21 @@ fn key_prefix(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {
 fn limits(table: &Table<'_>) -> Option<Limits> {
     let default = Limits::default();
     let connections = table.integer("connections", default.connections, CONNECTIONS);
-    let connections_per_address =
-        table.integer("connections_per_address", default.connections_per_address, CONNECTIONS);
-    let login_failures =
-        table.integer("login_failures_per_connection", default.login_failures, 1..=1000);
-    let upload_memory_bytes =
-        table.integer("upload_memory_bytes", default.upload_memory_bytes, 1 << 20..=1 << 50);
+    let connections_per_address = table.integer(
+        "connections_per_address",
+        default.connections_per_address,
+        CONNECTIONS,
+    );
+    let login_failures = table.integer(
+        "login_failures_per_connection",
+        default.login_failures,
+        1..=1000,
+    );
+    let upload_memory_bytes = table.integer(
+        "upload_memory_bytes",
+        default.upload_memory_bytes,
+        1 << 20..=1 << 50,
+    );
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
@@ -513,7 +623,9 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
 fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
     let default = Timeouts::default();
     let read = |key, default: Duration| {
-        table.integer(key, default.as_secs(), SECONDS).map(Duration::from_secs)
+        table
+            .integer(key, default.as_secs(), SECONDS)
+            .map(Duration::from_secs)
     };
     let login = read("login_seconds", default.login);
     let tls_handshake = read("tls_handshake_seconds", default.tls_handshake);
@@ -551,7 +663,10 @@ fn log(table: &Table<'_>) -> Option<Log> {
     let default = Log::default();
     let level = table.choice("level", &LEVELS);
     let format = table.choice("format", &FORMATS);
-    Some(Log { level: level?.unwrap_or(default.level), format: format?.unwrap_or(default.format) })
+    Some(Log {
+        level: level?.unwrap_or(default.level),
+        format: format?.unwrap_or(default.format),
+    })
 }
 
 fn socket_address(table: &Table<'_>, key: &str, example: &str) -> Option<SocketAddr> {
@@ -567,11 +682,16 @@ fn socket_address(table: &Table<'_>, key: &str, example: &str) -> Option<SocketA
 /// No two sockets may want the same address; port 0 is never the same.
 fn addresses(listeners: &Located<Listener>, admin: Option<SocketAddr>, reader: &Reader<'_>) {
     let mut taken = Vec::<(String, SocketAddr)>::new();
-    let listeners = listeners.iter().map(|(path, listener)| (path.clone(), listener.address));
+    let listeners = listeners
+        .iter()
+        .map(|(path, listener)| (path.clone(), listener.address));
     for (path, address) in listeners.chain(admin.map(|address| ("admin".to_owned(), address))) {
         let clash = taken.iter().find(|(_, other)| clash(address, *other));
         if let Some((other, _)) = clash {
-            reader.error(format!("{path}.address"), format!("\"{address}\" is taken by {other}"));
+            reader.error(
+                format!("{path}.address"),
+                format!("\"{address}\" is taken by {other}"),
+            );
         }
         taken.push((path, address));
     }
@@ -587,7 +707,9 @@ fn backends_of_mounts(mounts: &Located<Mount>, names: &[&str], reader: &Reader<'
     for (path, mount) in mounts {
         if !names.contains(&&*mount.backend) {
             let hint = super::typed::nearest(&mount.backend, names);
-            let hint = hint.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let hint = hint
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_default();
             reader.error(
                 format!("{path}.backend"),
                 format!("no backend has the name {:?}{hint}", &*mount.backend),
@@ -605,7 +727,9 @@ fn upload_memory(limits: &Limits, backends: &BTreeMap<Arc<str>, Backend>, reader
             let found = limits.upload_memory_bytes;
             reader.error(
                 "limits.upload_memory_bytes",
-                format!("one upload to the backend {name} needs two parts, {least} bytes; found {found}"),
+                format!(
+                    "one upload to the backend {name} needs two parts, {least} bytes; found {found}"
+                ),
             );
         }
     }
@@ -618,6 +742,8 @@ pub(super) fn file(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, super::ConfigErrors> {
     let reader = Reader::new(file, environment);
-    let config = reader.root(node, &ROOT).and_then(|root| config(&root, &reader));
+    let config = reader
+        .root(node, &ROOT)
+        .and_then(|root| config(&root, &reader));
     reader.finish(config, file)
 }

@@ -15,7 +15,8 @@ mounts: [{path: /, backend: disk}]
 "#;
 
 fn environment(name: &str) -> Option<String> {
-    name.starts_with("CAUSEWAY_").then(|| format!("value of {name}"))
+    name.starts_with("CAUSEWAY_")
+        .then(|| format!("value of {name}"))
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
@@ -32,7 +33,10 @@ fn errors(text: &str) -> Vec<String> {
 /// `MINIMAL` with one text replaced by another.
 #[track_caller]
 fn changed(from: &str, to: &str) -> String {
-    assert!(MINIMAL.contains(from), "{from:?} is not part of the minimal configuration");
+    assert!(
+        MINIMAL.contains(from),
+        "{from:?} is not part of the minimal configuration"
+    );
     MINIMAL.replacen(from, to, 1)
 }
 
@@ -63,7 +67,10 @@ fn example_file_parses_as_it_stands_and_with_every_key_set() {
 #[test]
 fn example_file_names_every_key() {
     for key in resolve::all_keys() {
-        assert!(full_example().contains(&format!("{key}:")), "config.example.yaml lacks {key}");
+        assert!(
+            full_example().contains(&format!("{key}:")),
+            "config.example.yaml lacks {key}"
+        );
     }
 }
 
@@ -71,10 +78,22 @@ fn example_file_names_every_key() {
 fn defaults_of_the_example_are_those_of_the_code() {
     let written = parse(&full_example()).unwrap();
     let default = parse(MINIMAL).unwrap();
-    assert_eq!(format!("{:?}", written.limits), format!("{:?}", default.limits));
-    assert_eq!(format!("{:?}", written.timeouts), format!("{:?}", default.timeouts));
-    assert_eq!(format!("{:?}", written.limits), format!("{:?}", Limits::default()));
-    assert_eq!(format!("{:?}", written.timeouts), format!("{:?}", Timeouts::default()));
+    assert_eq!(
+        format!("{:?}", written.limits),
+        format!("{:?}", default.limits)
+    );
+    assert_eq!(
+        format!("{:?}", written.timeouts),
+        format!("{:?}", default.timeouts)
+    );
+    assert_eq!(
+        format!("{:?}", written.limits),
+        format!("{:?}", Limits::default())
+    );
+    assert_eq!(
+        format!("{:?}", written.timeouts),
+        format!("{:?}", Timeouts::default())
+    );
     assert_eq!(written.log, default.log);
     assert_eq!(written.mounts[0].prefix, default.mounts[0].prefix);
     assert_eq!(written.mounts[0].read_only, default.mounts[0].read_only);
@@ -108,7 +127,10 @@ fn unknown_key_is_refused_in_every_table() {
         let errors = resolve::file(&changed, Path::new("config.yaml"), &environment)
             .expect_err(&format!("an unknown key in {path:?} must be refused"));
         let expected = typed::join(&path, "zzz_unknown");
-        assert!(errors.errors.iter().any(|error| error.path == expected), "{path:?}: {errors}");
+        assert!(
+            errors.errors.iter().any(|error| error.path == expected),
+            "{path:?}: {errors}"
+        );
     }
 }
 
@@ -116,7 +138,9 @@ fn collect_tables(node: &Node, path: String, paths: &mut Vec<String>) {
     match node {
         Node::Mapping(entries) => {
             for (key, value) in entries {
-                let Node::String(key) = key else { panic!("key {key:?}") };
+                let Node::String(key) = key else {
+                    panic!("key {key:?}")
+                };
                 collect_tables(value, typed::join(&path, key), paths);
             }
             paths.push(path);
@@ -134,7 +158,9 @@ fn insert(node: &mut Node, path: String, target: &str) {
     match node {
         Node::Mapping(entries) => {
             for (key, value) in entries.iter_mut() {
-                let Node::String(key) = key else { panic!("key {key:?}") };
+                let Node::String(key) = key else {
+                    panic!("key {key:?}")
+                };
                 insert(value, typed::join(&path, key), target);
             }
             if path == target {
@@ -196,7 +222,10 @@ log: {level: verbose}
         "admin.address: the admin address has no authentication yet",
         "log.level: expected `error` or `warn`",
     ] {
-        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}\n{errors:#?}");
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{expected}\n{errors:#?}"
+        );
     }
     assert_eq!(errors.len(), 22, "{errors:#?}");
 }
@@ -207,34 +236,125 @@ fn each_mistake_names_its_path() {
     let cases = [
         (listener, "", "listeners: empty"),
         ("listeners:", "listener:", "listeners: missing"),
-        ("mode: explicit", "mode: Explicit", "listeners[0].mode: expected `explicit` or `implicit`, found \"Explicit\"; did you mean `explicit`?"),
-        ("mode: explicit", "mode: explicit, mode: implicit", "listeners[0].mode: given twice"),
-        ("mode: explicit", "mode: explicit, passive: {ports: 80}", "listeners[0].passive.ports: ports below 1024"),
-        ("mode: explicit", "mode: explicit, passive: {address: \"::1\"}", "listeners[0].passive.address: the 227 reply"),
-        ("mode: explicit", "mode: explicit, passive: {address: 0.0.0.0}", "listeners[0].passive.address: 0.0.0.0"),
-        ("tls: {certificate_file: c.pem, key_file: k.pem}", "", "listeners[0].tls: missing: give"),
-        ("file: users.yaml", "file: {env: NOT_SET}", "users.file.env: the environment variable NOT_SET is not set"),
-        ("file: users.yaml", "file: {file: /does/not/exist}", "users.file.file: cannot read /does/not/exist"),
-        ("file: users.yaml", "file: {env: CAUSEWAY_A, file: b}", "users.file: expected the path of the users file, or one of"),
+        (
+            "mode: explicit",
+            "mode: Explicit",
+            "listeners[0].mode: expected `explicit` or `implicit`, found \"Explicit\"; did you mean `explicit`?",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, mode: implicit",
+            "listeners[0].mode: given twice",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {ports: 80}",
+            "listeners[0].passive.ports: ports below 1024",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: \"::1\"}",
+            "listeners[0].passive.address: the 227 reply",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: 0.0.0.0}",
+            "listeners[0].passive.address: 0.0.0.0",
+        ),
+        (
+            "tls: {certificate_file: c.pem, key_file: k.pem}",
+            "",
+            "listeners[0].tls: missing: give",
+        ),
+        (
+            "file: users.yaml",
+            "file: {env: NOT_SET}",
+            "users.file.env: the environment variable NOT_SET is not set",
+        ),
+        (
+            "file: users.yaml",
+            "file: {file: /does/not/exist}",
+            "users.file.file: cannot read /does/not/exist",
+        ),
+        (
+            "file: users.yaml",
+            "file: {env: CAUSEWAY_A, file: b}",
+            "users.file: expected the path of the users file, or one of",
+        ),
         ("file: users.yaml", "file: ''", "users.file: empty"),
-        ("file: users.yaml", "file: 7", "users.file: expected the path of the users file, found a number; put it in quotes"),
-        ("backend: disk", "backend: dissk", "mounts[0].backend: no backend has the name \"dissk\"; did you mean `disk`?"),
+        (
+            "file: users.yaml",
+            "file: 7",
+            "users.file: expected the path of the users file, found a number; put it in quotes",
+        ),
+        (
+            "backend: disk",
+            "backend: dissk",
+            "mounts[0].backend: no backend has the name \"dissk\"; did you mean `disk`?",
+        ),
         ("path: /,", "path: /a,", "mounts: no mount has the path `/`"),
-        ("path: /,", "path: relative,", "mounts[0].path: expected the plain absolute form"),
-        ("[{path: /, backend: disk}]", "[{path: /, backend: disk}, {path: /, backend: disk}]", "mounts[1].path: another mount"),
-        ("backend: disk}]", "backend: disk, prefix: \"a/../b\"}]", "mounts[0].prefix: a prefix has no empty, `.` or `..`"),
-        ("backend: disk}]", "backend: disk, prefix: \".{home}\"}]", "mounts[0].prefix: a segment of dots"),
-        ("backend: disk}]", "backend: disk, read_only: 1}]", "mounts[0].read_only: expected true or false, found the number 1"),
-        ("http://localhost:9000", "ftp://x", "backends.cloud.endpoint: expected a URL"),
-        ("http://localhost:9000", "https://user:word@x", "backends.cloud.endpoint: expected a URL"),
-        ("bucket: b", "bucket: b, session_token: t", "backends.cloud.session_token: belongs to"),
-        ("bucket: b", "bucket: b, part_size_bytes: 268435456", "limits.upload_memory_bytes: one upload to the backend cloud needs two parts, 536870912 bytes"),
-        ("disk: {", "\"a b\": {}, disk: {", "backends[\"a b\"]: a backend's name"),
-        ("disk: {type: fs, root: data}", "disk: 3", "backends.disk: expected a table of keys, found the number 3"),
+        (
+            "path: /,",
+            "path: relative,",
+            "mounts[0].path: expected the plain absolute form",
+        ),
+        (
+            "[{path: /, backend: disk}]",
+            "[{path: /, backend: disk}, {path: /, backend: disk}]",
+            "mounts[1].path: another mount",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, prefix: \"a/../b\"}]",
+            "mounts[0].prefix: a prefix has no empty, `.` or `..`",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, prefix: \".{home}\"}]",
+            "mounts[0].prefix: a segment of dots",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, read_only: 1}]",
+            "mounts[0].read_only: expected true or false, found the number 1",
+        ),
+        (
+            "http://localhost:9000",
+            "ftp://x",
+            "backends.cloud.endpoint: expected a URL",
+        ),
+        (
+            "http://localhost:9000",
+            "https://user:word@x",
+            "backends.cloud.endpoint: expected a URL",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, session_token: t",
+            "backends.cloud.session_token: belongs to",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, part_size_bytes: 268435456",
+            "limits.upload_memory_bytes: one upload to the backend cloud needs two parts, 536870912 bytes",
+        ),
+        (
+            "disk: {",
+            "\"a b\": {}, disk: {",
+            "backends[\"a b\"]: a backend's name",
+        ),
+        (
+            "disk: {type: fs, root: data}",
+            "disk: 3",
+            "backends.disk: expected a table of keys, found the number 3",
+        ),
     ];
     for (from, to, expected) in cases {
         let errors = errors(&changed(from, to));
-        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected}: {errors:#?}");
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{expected}: {errors:#?}"
+        );
     }
 }
 
@@ -250,13 +370,24 @@ fn same_address_is_refused_except_for_port_zero() {
     };
     assert!(parse(&two("127.0.0.1:0", "127.0.0.1:0")).is_ok());
     assert!(parse(&two("127.0.0.1:21", "127.0.0.2:21")).is_ok());
-    for (one, other) in [("127.0.0.1:21", "127.0.0.1:21"), ("0.0.0.0:21", "127.0.0.1:21")] {
+    for (one, other) in [
+        ("127.0.0.1:21", "127.0.0.1:21"),
+        ("0.0.0.0:21", "127.0.0.1:21"),
+    ] {
         let errors = errors(&two(one, other));
-        assert_eq!(errors, [format!("listeners[1].address: \"{other}\" is taken by listeners[0]")]);
+        assert_eq!(
+            errors,
+            [format!(
+                "listeners[1].address: \"{other}\" is taken by listeners[0]"
+            )]
+        );
     }
     let text = changed("127.0.0.1:0", "127.0.0.1:9090");
     let errors = errors(&format!("{text}admin: {{address: \"127.0.0.1:9090\"}}\n"));
-    assert_eq!(errors, ["admin.address: \"127.0.0.1:9090\" is taken by listeners[0]"]);
+    assert_eq!(
+        errors,
+        ["admin.address: \"127.0.0.1:9090\" is taken by listeners[0]"]
+    );
 }
 
 #[test]
@@ -271,8 +402,15 @@ fn syntax_error_names_line_and_column() {
 fn empty_file_lists_what_is_required() {
     for text in ["", "# nothing\n", "{}"] {
         let errors = errors(text);
-        let paths = errors.iter().map(|error| error.split(':').next().unwrap()).collect::<Vec<_>>();
-        assert_eq!(paths, ["listeners", "users", "backends", "mounts"], "{text:?}");
+        let paths = errors
+            .iter()
+            .map(|error| error.split(':').next().unwrap())
+            .collect::<Vec<_>>();
+        assert_eq!(
+            paths,
+            ["listeners", "users", "backends", "mounts"],
+            "{text:?}"
+        );
     }
 }
 
@@ -284,9 +422,10 @@ fn strings_come_from_the_environment_and_from_files() {
         "bucket: b",
         "bucket: {env: CAUSEWAY_BUCKET}, access_key_id: id, secret_access_key: {file: secret}",
     );
-    let config =
-        Config::parse(&text, &directory.path().join("config.yaml"), &environment).unwrap();
-    let Backend::S3(s3) = &config.backends["cloud"] else { panic!("cloud must be S3") };
+    let config = Config::parse(&text, &directory.path().join("config.yaml"), &environment).unwrap();
+    let Backend::S3(s3) = &config.backends["cloud"] else {
+        panic!("cloud must be S3")
+    };
     assert_eq!(s3.bucket, "value of CAUSEWAY_BUCKET");
     let credentials = s3.credentials.as_ref().unwrap();
     assert_eq!(credentials.secret_access_key.expose(), "two\nlines");
@@ -297,8 +436,13 @@ fn strings_come_from_the_environment_and_from_files() {
 fn relative_paths_start_from_the_directory_of_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.users_file, Path::new("/etc/causeway/users.yaml"));
-    assert_eq!(config.listeners[0].tls.key_file, Path::new("/etc/causeway/k.pem"));
-    let Backend::Fs(disk) = &config.backends["disk"] else { panic!("disk must be a directory") };
+    assert_eq!(
+        config.listeners[0].tls.key_file,
+        Path::new("/etc/causeway/k.pem")
+    );
+    let Backend::Fs(disk) = &config.backends["disk"] else {
+        panic!("disk must be a directory")
+    };
     assert_eq!(disk.root, Path::new("/etc/causeway/data"));
     let relative = Config::parse(MINIMAL, Path::new("config.yaml"), &environment).unwrap();
     assert!(relative.users_file.is_absolute());
@@ -313,24 +457,44 @@ fn errors_and_debug_output_never_show_secrets() {
     assert!(!errors(&text).concat().contains("20230517"));
     let text = changed("127.0.0.1:0\"", "x\"").replace("\"x\"", "{env: CAUSEWAY_SECRET}");
     let errors = errors(&text).concat();
-    assert!(errors.contains("the value of the environment variable CAUSEWAY_SECRET"), "{errors}");
+    assert!(
+        errors.contains("the value of the environment variable CAUSEWAY_SECRET"),
+        "{errors}"
+    );
     assert!(!errors.contains("value of CAUSEWAY_SECRET"), "{errors}");
-    let text = changed("bucket: b", "bucket: b, access_key_id: id, secret_access_key: hush-hush");
+    let text = changed(
+        "bucket: b",
+        "bucket: b, access_key_id: id, secret_access_key: hush-hush",
+    );
     assert!(!format!("{:?}", parse(&text).unwrap()).contains("hush-hush"));
 }
 
 #[test]
 fn ports_are_a_range_a_number_or_zero() {
     let ports = |ports: &str| {
-        let text = changed("mode: explicit", &format!("mode: explicit, passive: {{ports: {ports}}}"));
-        parse(&text).map(|config| config.listeners[0].passive.ports.clone()).ok()
+        let text = changed(
+            "mode: explicit",
+            &format!("mode: explicit, passive: {{ports: {ports}}}"),
+        );
+        parse(&text)
+            .map(|config| config.listeners[0].passive.ports.clone())
+            .ok()
     };
     assert_eq!(ports("50000-50100"), Some(50000..=50100));
     assert_eq!(ports("\"2000\""), Some(2000..=2000));
     assert_eq!(ports("2000"), Some(2000..=2000));
     assert_eq!(ports("0"), Some(0..=0));
     assert_eq!(ports("\"0\""), Some(0..=0));
-    for wrong in ["0-10", "1-", "70000", "-5", "1.5", "a-b", "[1, 2]", "2000-2001-2002"] {
+    for wrong in [
+        "0-10",
+        "1-",
+        "70000",
+        "-5",
+        "1.5",
+        "a-b",
+        "[1, 2]",
+        "2000-2001-2002",
+    ] {
         assert_eq!(ports(wrong), None, "{wrong}");
     }
 }
@@ -338,5 +502,9 @@ fn ports_are_a_range_a_number_or_zero() {
 #[test]
 fn missing_file_is_one_error_with_its_name() {
     let errors = Config::load(Path::new("/does/not/exist.yaml")).unwrap_err();
-    assert!(errors.to_string().starts_with("/does/not/exist.yaml: cannot read the file: "));
+    assert!(
+        errors
+            .to_string()
+            .starts_with("/does/not/exist.yaml: cannot read the file: ")
+    );
 }

@@ -63,14 +63,20 @@ impl<'a> Reader<'a> {
 
     /// Notes a mistake at `path`.
     pub(crate) fn error(&self, path: impl Into<String>, message: impl Into<String>) {
-        self.errors
-            .borrow_mut()
-            .push(ConfigError { path: path.into(), message: message.into() });
+        self.errors.borrow_mut().push(ConfigError {
+            path: path.into(),
+            message: message.into(),
+        });
     }
 
     /// The whole file as a table; an empty file is an empty table.
     pub(crate) fn root(&'a self, node: &'a Node, known: &[&str]) -> Option<Table<'a>> {
-        Item { reader: self, path: String::new(), node }.table(known)
+        Item {
+            reader: self,
+            path: String::new(),
+            node,
+        }
+        .table(known)
     }
 
     /// `value` if nothing was wrong, else every mistake.
@@ -82,9 +88,15 @@ impl<'a> Reader<'a> {
                 if errors.is_empty() {
                     // Unreachable as long as every getter notes why it returned `None`.
                     let message = "not usable, for a reason that was not recorded".to_owned();
-                    errors.push(ConfigError { path: String::new(), message });
+                    errors.push(ConfigError {
+                        path: String::new(),
+                        message,
+                    });
                 }
-                Err(ConfigErrors { file: file.display().to_string(), errors })
+                Err(ConfigErrors {
+                    file: file.display().to_string(),
+                    errors,
+                })
             }
         }
     }
@@ -105,8 +117,11 @@ impl<'a> Item<'a> {
     /// below it commented out) is an empty table.
     pub(crate) fn table(&self, known: &[&str]) -> Option<Table<'a>> {
         let entries = self.entries("a table of keys")?;
-        let mut table =
-            Table { reader: self.reader, path: self.path.clone(), entries: BTreeMap::new() };
+        let mut table = Table {
+            reader: self.reader,
+            path: self.path.clone(),
+            entries: BTreeMap::new(),
+        };
         for (key, item) in entries {
             if known.contains(&key) {
                 table.entries.insert(key, item.node);
@@ -123,14 +138,22 @@ impl<'a> Item<'a> {
             Node::Mapping(entries) => entries.as_slice(),
             Node::Null => &[],
             other => {
-                self.error(format!("expected a table of keys, found {}", describe(other)));
+                self.error(format!(
+                    "expected a table of keys, found {}",
+                    describe(other)
+                ));
                 return None;
             }
         };
         let named = |(name, _): &&(Node, Node)| matches!(name, Node::String(name) if name == key);
         let node = entries.iter().find(named).map(|(_, node)| (key, node));
         let entries = node.into_iter().collect();
-        Table { reader: self.reader, path: self.path.clone(), entries }.required_choice(key, words)
+        Table {
+            reader: self.reader,
+            path: self.path.clone(),
+            entries,
+        }
+        .required_choice(key, words)
     }
 
     /// The values of a mapping whose keys are names of the operator's choice.
@@ -154,7 +177,11 @@ impl<'a> Item<'a> {
                 self.error(format!("expected a word as key, found {}", describe(key)));
                 continue;
             };
-            let item = Item { reader: self.reader, path: join(&self.path, key), node };
+            let item = Item {
+                reader: self.reader,
+                path: join(&self.path, key),
+                node,
+            };
             if seen.iter().any(|(other, _)| other == key) {
                 item.error("given twice: keep one of them");
             } else {
@@ -184,7 +211,11 @@ impl<'a> Table<'a> {
     /// The value of `key`, if given.
     pub(crate) fn item(&self, key: &str) -> Option<Item<'a>> {
         let node = *self.entries.get(key)?;
-        Some(Item { reader: self.reader, path: self.path_of(key), node })
+        Some(Item {
+            reader: self.reader,
+            path: self.path_of(key),
+            node,
+        })
     }
 
     /// The value of `key`; its absence is a mistake.
@@ -205,7 +236,10 @@ impl<'a> Table<'a> {
     pub(crate) fn list(&self, key: &str, expected: &str) -> Option<Vec<Item<'a>>> {
         let item = self.required(key, expected)?;
         let Node::Sequence(nodes) = item.node else {
-            item.error(format!("expected {expected}, found {}", describe(item.node)));
+            item.error(format!(
+                "expected {expected}, found {}",
+                describe(item.node)
+            ));
             return None;
         };
         let at = |(index, node)| Item {
@@ -223,9 +257,14 @@ impl<'a> Table<'a> {
     }
 
     /// The string at `key`. The outer `None` is a mistake, the inner one its absence.
-    #[allow(clippy::option_option, reason = "a mistake and an absence are different things")]
+    #[allow(
+        clippy::option_option,
+        reason = "a mistake and an absence are different things"
+    )]
     pub(crate) fn optional_text(&self, key: &str, expected: &str) -> Option<Option<Text>> {
-        let Some(text) = self.any_text(key, expected)? else { return Some(None) };
+        let Some(text) = self.any_text(key, expected)? else {
+            return Some(None);
+        };
         if text.value.is_empty() {
             self.error(key, format!("empty: expected {expected}"));
             return None;
@@ -236,11 +275,16 @@ impl<'a> Table<'a> {
     /// Like [`Self::optional_text`], for values that may be the empty string.
     #[allow(clippy::option_option, reason = "as above")]
     pub(crate) fn any_text(&self, key: &str, expected: &str) -> Option<Option<Text>> {
-        let Some(item) = self.item(key) else { return Some(None) };
+        let Some(item) = self.item(key) else {
+            return Some(None);
+        };
         match item.node {
             Node::String(value) => {
                 let shown = format!("{:?}", shorten(value));
-                Some(Some(Text { value: value.clone(), shown }))
+                Some(Some(Text {
+                    value: value.clone(),
+                    shown,
+                }))
             }
             Node::Mapping(_) => Some(Some(self.indirect_text(&item, expected)?)),
             other => {
@@ -272,8 +316,14 @@ impl<'a> Table<'a> {
     /// The choice at `key` among words, if given.
     #[allow(clippy::option_option, reason = "as above")]
     pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<Option<T>> {
-        let list = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
-        let Some(text) = self.optional_text(key, &list)? else { return Some(None) };
+        let list = words
+            .iter()
+            .map(|(word, _)| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(" or ");
+        let Some(text) = self.optional_text(key, &list)? else {
+            return Some(None);
+        };
         let found = words.iter().find(|(word, _)| *word == text.value);
         if let Some((_, value)) = found {
             return Some(Some(*value));
@@ -281,24 +331,36 @@ impl<'a> Table<'a> {
         let known = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let hint = nearest(&text.value, &known).map(|word| format!("; did you mean `{word}`?"));
         let hint = hint.unwrap_or_default();
-        self.error(key, format!("expected {list}, found {}{hint}", text.shown()));
+        self.error(
+            key,
+            format!("expected {list}, found {}{hint}", text.shown()),
+        );
         None
     }
 
     /// The choice at `key`, which must be given.
     pub(crate) fn required_choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
-        let list = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
+        let list = words
+            .iter()
+            .map(|(word, _)| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(" or ");
         self.required(key, &list)?;
         self.choice(key, words)?
     }
 
     /// `true` or `false`.
     pub(crate) fn boolean(&self, key: &str, default: bool) -> Option<bool> {
-        let Some(item) = self.item(key) else { return Some(default) };
+        let Some(item) = self.item(key) else {
+            return Some(default);
+        };
         if let Node::Boolean(value) = item.node {
             return Some(*value);
         }
-        item.error(format!("expected true or false, found {}", describe(item.node)));
+        item.error(format!(
+            "expected true or false, found {}",
+            describe(item.node)
+        ));
         None
     }
 
@@ -307,15 +369,21 @@ impl<'a> Table<'a> {
     where
         T: Copy + PartialOrd + TryFrom<i128> + std::fmt::Display,
     {
-        let Some(item) = self.item(key) else { return Some(default) };
+        let Some(item) = self.item(key) else {
+            return Some(default);
+        };
         let value = match item.node {
-            Node::Integer(value) => T::try_from(*value).ok().filter(|value| range.contains(value)),
+            Node::Integer(value) => T::try_from(*value)
+                .ok()
+                .filter(|value| range.contains(value)),
             _ => None,
         };
         if value.is_none() {
             let (least, most) = (range.start(), range.end());
             let found = describe(item.node);
-            item.error(format!("expected a whole number from {least} to {most}, found {found}"));
+            item.error(format!(
+                "expected a whole number from {least} to {most}, found {found}"
+            ));
         }
         value
     }
@@ -337,9 +405,10 @@ impl<'a> Table<'a> {
                 let name = table.literal("file", "the path of a file")?;
                 let path = self.reader.directory.join(name);
                 match read_value_file(&path) {
-                    Ok(value) => {
-                        Some(Text { value, shown: format!("the content of {}", path.display()) })
-                    }
+                    Ok(value) => Some(Text {
+                        value,
+                        shown: format!("the content of {}", path.display()),
+                    }),
                     Err(message) => {
                         table.error("file", format!("cannot read {}: {message}", path.display()));
                         None
@@ -347,7 +416,9 @@ impl<'a> Table<'a> {
                 }
             }
             _ => {
-                item.error(format!("expected {expected}, or one of {{env: NAME}} and {{file: PATH}}"));
+                item.error(format!(
+                    "expected {expected}, or one of {{env: NAME}} and {{file: PATH}}"
+                ));
                 None
             }
         }
@@ -392,7 +463,11 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     if key.is_empty() || !key.chars().all(plain) {
         return format!("{path}[{:?}]", shorten(key));
     }
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// The word of `known` that `word` was probably meant to be.
@@ -449,9 +524,13 @@ fn shorten(text: &str) -> String {
 
 /// The content of a small text file without its one last newline.
 fn read_value_file(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .len();
     if length > VALUE_FILE_BYTES {
-        return Err(format!("it has {length} bytes, more than {VALUE_FILE_BYTES}"));
+        return Err(format!(
+            "it has {length} bytes, more than {VALUE_FILE_BYTES}"
+        ));
     }
     let mut text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     if text.ends_with('\n') {

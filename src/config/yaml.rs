@@ -33,14 +33,21 @@ pub(crate) enum Node {
 pub(crate) fn parse(text: &str) -> Result<Node, String> {
     // A byte order mark is what Windows editors leave; YAML allows it at the start of a stream.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+    if text
+        .lines()
+        .all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'))
+    {
         return Ok(Node::Null);
     }
     serde_yaml::from_str(text).map_err(|error| {
         let message = error.to_string();
         match error.location() {
             Some(at) if !message.contains(" line ") => {
-                format!("not YAML: {message} at line {} column {}", at.line(), at.column())
+                format!(
+                    "not YAML: {message} at line {} column {}",
+                    at.line(),
+                    at.column()
+                )
             }
             _ => format!("not YAML: {message}"),
         }

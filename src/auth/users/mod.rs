@@ -63,7 +63,8 @@ impl Users {
         let reader = Reader::new(file, &environment);
         let users = reader.root(&node, &["users"]).and_then(|root| users(&root));
         let users = reader.finish(users, file)?;
-        let decoy = decoy(&users).map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
+        let decoy =
+            decoy(&users).map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
         Ok(Self { users, decoy })
     }
 
@@ -86,10 +87,12 @@ impl Users {
         let user = self.users.get(name);
         let hash = user.map_or(&self.decoy, |user| &user.hash);
         // The parameters are those of the hash; the `default()` ones are for new hashes only.
-        let matches =
-            Argon2::default().verify_password(password.as_bytes(), &hash.password_hash()).is_ok();
+        let matches = Argon2::default()
+            .verify_password(password.as_bytes(), &hash.password_hash())
+            .is_ok();
         // Looked at only now, so that a disabled user costs what any other does.
-        user.filter(|user| matches && user.enabled).map(|user| Arc::clone(&user.account))
+        user.filter(|user| matches && user.enabled)
+            .map(|user| Arc::clone(&user.account))
     }
 
     /// The argon2id PHC string of `password`, with a new salt and the parameters that OWASP and
@@ -97,7 +100,9 @@ impl Users {
     pub fn hash(password: &str) -> Result<String, password_hash::Error> {
         let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>())?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT);
-        Ok(argon2.hash_password(password.as_bytes(), &salt)?.to_string())
+        Ok(argon2
+            .hash_password(password.as_bytes(), &salt)?
+            .to_string())
     }
 }
 
@@ -141,9 +146,20 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
     };
     let read_only = table.boolean("read_only", false);
     let enabled = table.boolean("enabled", true);
-    let account = Account { name: name?, home: home?, read_only: read_only? };
+    let account = Account {
+        name: name?,
+        home: home?,
+        read_only: read_only?,
+    };
     let name = account.name.clone();
-    Some((name, User { account: Arc::new(account), hash: hash?, enabled: enabled? }))
+    Some((
+        name,
+        User {
+            account: Arc::new(account),
+            hash: hash?,
+            enabled: enabled?,
+        },
+    ))
 }
 
 fn name(table: &Table<'_>) -> Option<String> {
@@ -203,9 +219,12 @@ fn check_hash(text: &str) -> Result<PasswordHashString, String> {
     if Algorithm::try_from(hash.algorithm).ok() != Some(Algorithm::Argon2id) {
         return Err(format!("a hash of the kind {}", hash.algorithm));
     }
-    let params = Params::try_from(&hash).map_err(|error| format!("unusable parameters ({error})"))?;
+    let params =
+        Params::try_from(&hash).map_err(|error| format!("unusable parameters ({error})"))?;
     if params.m_cost() > MAX_MEMORY_KIB || params.t_cost() > MAX_PASSES {
-        return Err(format!("costs too much (at most m={MAX_MEMORY_KIB}, t={MAX_PASSES})"));
+        return Err(format!(
+            "costs too much (at most m={MAX_MEMORY_KIB}, t={MAX_PASSES})"
+        ));
     }
     if hash.salt.is_none() || hash.hash.is_none() {
         return Err("without salt or hash".to_owned());

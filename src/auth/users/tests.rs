@@ -9,7 +9,10 @@ fn cheap_hash(password: &str) -> String {
     let params = Params::new(64, 1, 1, None).unwrap();
     let salt = SaltString::encode_b64(&[7; 16]).unwrap();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    argon2.hash_password(password.as_bytes(), &salt).unwrap().to_string()
+    argon2
+        .hash_password(password.as_bytes(), &salt)
+        .unwrap()
+        .to_string()
 }
 
 fn parse(text: &str) -> Result<Users, UsersError> {
@@ -29,7 +32,11 @@ fn right_password_yields_the_account_and_wrong_ones_nothing() {
     assert_eq!(users.len(), 4);
     assert!(!users.is_empty());
     let anna = users.verify("anna", "correct horse").unwrap();
-    let expected = Account { name: "anna".to_owned(), home: "anna".to_owned(), read_only: false };
+    let expected = Account {
+        name: "anna".to_owned(),
+        home: "anna".to_owned(),
+        read_only: false,
+    };
     assert_eq!(*anna, expected);
     let bert = users.verify("bert", "correct horse").unwrap();
     assert_eq!((bert.home.as_str(), bert.read_only), ("devices/b", true));
@@ -53,11 +60,21 @@ fn unknown_user_costs_what_the_costliest_user_costs() {
         "users: [{{name: a, password_hash: \"{cheap}\"}}, {{name: b, password_hash: \"{default}\"}}]"
     ))
     .unwrap();
-    assert!(users.decoy.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert!(
+        users
+            .decoy
+            .as_str()
+            .starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
+    );
     let users = parse(&format!("users: [{{name: a, password_hash: \"{cheap}\"}}]")).unwrap();
     assert!(users.decoy.as_str().starts_with(CHEAP));
     let users = parse("users: []").unwrap();
-    assert!(users.decoy.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert!(
+        users
+            .decoy
+            .as_str()
+            .starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
+    );
     assert!(users.verify("a", "x").is_none());
 }
 
