@@ -129,9 +129,6 @@ impl StoreKey {
     /// A key for tests of stores, which have no account.
     #[cfg(test)]
     pub fn for_test(backend: &str, key: &str) -> Self {
-        Self {
-            backend: backend.into(),
-            key: key.to_owned(),
-        }
+        Self { backend: backend.into(), key: key.to_owned() }
     }
 }

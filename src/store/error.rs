@@ -46,11 +46,7 @@ pub struct StoreError {
 impl StoreError {
     /// An error of `kind` in `operation` (one word: `stat`, `list`, `write` …).
     pub fn new(kind: ErrorKind, operation: &'static str) -> Self {
-        Self {
-            kind,
-            operation,
-            source: None,
-        }
+        Self { kind, operation, source: None }
     }
 
     /// The same, caused by `source`.
@@ -59,11 +55,7 @@ impl StoreError {
         operation: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self {
-            kind,
-            operation,
-            source: Some(source.into()),
-        }
+        Self { kind, operation, source: Some(source.into()) }
     }
 
     /// What went wrong.
