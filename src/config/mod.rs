@@ -139,7 +139,7 @@ pub struct S3Backend {
     pub endpoint: Option<String>,
     /// Key prefix that everything lies below, without leading or trailing slash; may be empty.
     pub root: String,
-    /// `None` uses the provider chain (environment, profile, web identity, ECS, IMDSv2).
+    /// `None` uses the provider chain (environment, profile, web identity, ECS, `IMDSv2`).
     pub credentials: Option<S3Credentials>,
     /// `https://bucket.host/key` instead of `https://host/bucket/key`.
     pub virtual_host_style: bool,
@@ -261,15 +261,15 @@ impl Default for Limits {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            login: Duration::from_secs(60),
+            login: Duration::from_mins(1),
             tls_handshake: Duration::from_secs(15),
             data_connect: Duration::from_secs(30),
-            data_stall: Duration::from_secs(120),
-            idle: Duration::from_secs(900),
+            data_stall: Duration::from_mins(2),
+            idle: Duration::from_mins(15),
             reply: Duration::from_secs(30),
-            store: Duration::from_secs(120),
-            commit: Duration::from_secs(900),
-            drain: Duration::from_secs(300),
+            store: Duration::from_mins(2),
+            commit: Duration::from_mins(15),
+            drain: Duration::from_mins(5),
         }
     }
 }

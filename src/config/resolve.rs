@@ -303,9 +303,10 @@ fn passive(table: &Table<'_>) -> Option<Passive> {
         }
         None => None,
     };
+    let ports = ports(table);
     Some(Passive {
         address: address?,
-        ports: ports(table)?,
+        ports: ports?,
     })
 }
 
@@ -314,12 +315,11 @@ fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
     if !table.has("ports") {
         return Some(PASSIVE_PORTS);
     }
-    let (text, shown) = match table.bare_integer("ports") {
-        Some(port) => (port.to_string(), format!("the number {port}")),
-        None => {
-            let text = table.optional_text("ports", EXPECTED)??;
-            (text.value.clone(), text.shown().to_owned())
-        }
+    let (text, shown) = if let Some(port) = table.bare_integer("ports") {
+        (port.to_string(), format!("the number {port}"))
+    } else {
+        let text = table.optional_text("ports", EXPECTED)??;
+        (text.value.clone(), text.shown().to_owned())
     };
     let (start, end) = text.split_once('-').unwrap_or((&text, &text));
     let port = |text: &str| text.trim().parse::<u16>().ok();

@@ -123,7 +123,7 @@ fn unknown_key_is_refused_in_every_table() {
     assert!(paths.len() > 15, "tables found: {paths:?}");
     for path in paths {
         let mut changed = node.clone();
-        insert(&mut changed, String::new(), &path);
+        insert(&mut changed, "", &path);
         let errors = resolve::file(&changed, Path::new("config.yaml"), &environment)
             .expect_err(&format!("an unknown key in {path:?} must be refused"));
         let expected = typed::join(&path, "zzz_unknown");
@@ -154,14 +154,14 @@ fn collect_tables(node: &Node, path: String, paths: &mut Vec<String>) {
     }
 }
 
-fn insert(node: &mut Node, path: String, target: &str) {
+fn insert(node: &mut Node, path: &str, target: &str) {
     match node {
         Node::Mapping(entries) => {
             for (key, value) in entries.iter_mut() {
                 let Node::String(key) = key else {
                     panic!("key {key:?}")
                 };
-                insert(value, typed::join(&path, key), target);
+                insert(value, &typed::join(path, key), target);
             }
             if path == target {
                 entries.push((Node::String("zzz_unknown".to_owned()), Node::Integer(1)));
@@ -169,7 +169,7 @@ fn insert(node: &mut Node, path: String, target: &str) {
         }
         Node::Sequence(items) => {
             for (index, item) in items.iter_mut().enumerate() {
-                insert(item, format!("{path}[{index}]"), target);
+                insert(item, &format!("{path}[{index}]"), target);
             }
         }
         _ => {}
@@ -231,6 +231,7 @@ log: {level: verbose}
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn each_mistake_names_its_path() {
     let listener = r#"{name: main, address: "127.0.0.1:0", mode: explicit}"#;
     let cases = [

@@ -9,7 +9,6 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fmt::Write as _,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -289,9 +288,10 @@ impl<'a> Table<'a> {
             Node::Mapping(_) => Some(Some(self.indirect_text(&item, expected)?)),
             other => {
                 let quote = match other {
-                    Node::Null => "",
-                    Node::Sequence(_) | Node::Mapping(_) | Node::String(_) => "",
-                    _ => "; put it in quotes if it is meant as a string",
+                    Node::Boolean(_) | Node::Integer(_) | Node::Float(_) => {
+                        "; put it in quotes if it is meant as a string"
+                    }
+                    _ => "",
                 };
                 // The kind only: an unquoted secret of digits must not be repeated.
                 item.error(format!("expected {expected}, found {}{quote}", kind(other)));
@@ -478,17 +478,14 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
-    match nearest(key, known) {
-        Some(nearest) => format!("unknown key; did you mean `{nearest}`?"),
-        None => {
-            let mut message = "unknown key; known here:".to_owned();
-            for (index, known) in known.iter().enumerate() {
-                let comma = if index == 0 { "" } else { "," };
-                let _ = write!(message, "{comma} `{known}`");
-            }
-            message
-        }
+    if let Some(nearest) = nearest(key, known) {
+        return format!("unknown key; did you mean `{nearest}`?");
     }
+    let known = known
+        .iter()
+        .map(|key| format!("`{key}`"))
+        .collect::<Vec<_>>();
+    format!("unknown key; known here: {}", known.join(", "))
 }
 
 /// What a node is, with its value where that is short.

@@ -34,10 +34,10 @@ pub(super) const KEY: &str = "server.key";
 
 /// What clients may call this machine; all three are in the certificate.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+const DAY: Duration = Duration::from_hours(24);
+const LIFETIME: Duration = Duration::from_hours(365 * 24);
 /// A certificate is renewed this long before it ends, so that it outlives the demo that uses it.
-const RENEWAL: Duration = Duration::from_secs(7 * 24 * 3600);
+const RENEWAL: Duration = Duration::from_hours(7 * 24);
 
 /// Keeps the certificate in `directory` if it is good for another week, else makes a new one.
 pub(super) fn ensure(directory: &Path, now: SystemTime) -> anyhow::Result<()> {
