@@ -1,44 +1,150 @@
-//! STUB of the composition root, so that `cli` compiles and runs here; discarded at the merge.
+//! Composition root: everything is opened and bound here, run, and drained.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::config::Config;
+use anyhow::Context as _;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
-/// Stub.
+use crate::{
+    admin::Admin,
+    auth::{Authentication, Users},
+    config::Config,
+    edge::{Door, PortPool, Shared, Tls},
+    engine::Surroundings,
+    listen::{Admission, Listening},
+    observe::metrics::Metrics,
+    shutdown::Drain,
+    store::{self, Budget, Stores},
+};
+
+/// After the drain deadline: aborting uploads is a request or two to the store each.
+const ABORT_GRACE: Duration = Duration::from_secs(30);
+
+/// A server that has opened and bound everything and serves nobody yet.
 #[derive(Debug)]
 pub struct App {
+    listeners: Vec<Listening>,
+    admin: Option<TcpListener>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
-    _sockets: Vec<tokio::net::TcpListener>,
+    shared: Arc<Shared>,
 }
 
 impl App {
-    /// Stub: only binds.
+    /// Opens stores, users and certificates and binds every address.
+    ///
+    /// # Errors
+    /// The first thing that cannot be opened, with its name.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        crate::auth::Users::load(&config.users_file)?;
-        let (mut addresses, mut sockets) = (Vec::new(), Vec::new());
-        let listeners = config
-            .listeners
-            .iter()
-            .map(|l| (Arc::clone(&l.name), l.address));
-        for (name, address) in listeners.chain(config.admin.map(|a| ("admin".into(), a))) {
-            let socket = tokio::net::TcpListener::bind(address).await?;
-            addresses.push((name, socket.local_addr()?));
-            sockets.push(socket);
+        let users = Users::load(&config.users_file)?;
+        let mut stores = Stores::new();
+        for (name, backend) in &config.backends {
+            let opened = store::open(backend, &config.timeouts)
+                .with_context(|| format!("backends.{name} cannot be opened"))?;
+            stores.insert(Arc::clone(name), opened);
         }
-        Ok(Self {
-            addresses,
-            _sockets: sockets,
-        })
+        let shared = Arc::new(Shared {
+            surroundings: Arc::new(Surroundings {
+                authentication: Authentication::new(Arc::new(users)),
+                mounts: config.mounts,
+                stores: Arc::new(stores),
+            }),
+            timeouts: config.timeouts,
+            login_failures: config.limits.login_failures,
+            budget: Budget::new(config.limits.upload_memory_bytes),
+            metrics: Metrics::new(),
+            drain: Drain::default(),
+        });
+        let admission =
+            Admission::new(config.limits.connections, config.limits.connections_per_address);
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for listener in config.listeners {
+            let name = Arc::clone(&listener.name);
+            let door = Door {
+                tls: Tls::open(&listener.tls).with_context(|| format!("listener {name}: tls"))?,
+                ports: PortPool::new(&listener.passive.ports),
+                config: listener,
+            };
+            let wanted = door.config.address;
+            let listening = Listening::bind(Arc::new(door), Arc::clone(&admission))
+                .with_context(|| format!("listener {name} cannot listen on {wanted}"))?;
+            addresses.push((name, listening.address()?));
+            listeners.push(listening);
+        }
+        let admin = match config.admin {
+            None => None,
+            Some(address) => {
+                let socket = TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("admin cannot listen on {address}"))?;
+                addresses.push(("admin".into(), socket.local_addr()?));
+                Some(socket)
+            }
+        };
+        Ok(Self { listeners, admin, addresses, shared })
     }
 
-    /// Stub.
+    /// Every bound address with its listener's name, `admin` for the admin side.
     pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
         &self.addresses
     }
 
-    /// Stub.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
+    /// Serves until `stop` completes, then drains: no new connections, running transfers finish until
+    /// the drain deadline, idle sessions get 421. When `hurry` completes the deadline is now.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send,
+        hurry: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<()> {
+        let shared = self.shared;
+        let deadline = shared.timeouts.drain;
+        for (listener, address) in &self.addresses {
+            tracing::info!(listener = &**listener, %address, "listening");
+        }
+        let mut loops = JoinSet::new();
+        for listener in self.listeners {
+            loops.spawn(listener.run(Arc::clone(&shared)));
+        }
+        // The admin side stays until the last session is gone: an operator watches the drain.
+        let finished = CancellationToken::new();
+        let admin = self.admin.map(|socket| {
+            let admin = Admin {
+                metrics: Arc::clone(&shared.metrics),
+                drain: shared.drain.clone(),
+                budget: shared.budget.clone(),
+            };
+            tokio::spawn(admin.serve(socket, finished.clone().cancelled_owned()))
+        });
+        shared.metrics.ready.set(1.0);
+        tracing::info!("ready");
+
         stop.await;
+        shared.metrics.ready.set(0.0);
+        tracing::info!(deadline_seconds = deadline.as_secs(), "draining");
+        shared.drain.begin();
+        loops.join_all().await;
+        shared.drain.tasks().close();
+        tokio::select! {
+            () = shared.drain.tasks().wait() => {}
+            () = async {
+                tokio::select! {
+                    () = tokio::time::sleep(deadline) => {}
+                    () = hurry => {}
+                }
+            } => {
+                tracing::warn!(sessions = shared.metrics.sessions.get(), "drain ends, transfers are aborted");
+                shared.drain.expire();
+                if tokio::time::timeout(ABORT_GRACE, shared.drain.tasks().wait()).await.is_err() {
+                    tracing::error!("some sessions did not end in time");
+                }
+            }
+        }
+        finished.cancel();
+        if let Some(admin) = admin {
+            admin.await.context("admin")??;
+        }
+        tracing::info!("stopped");
         Ok(())
     }
 }

@@ -90,6 +90,7 @@ impl VirtualPath {
     }
 
     /// The directory that holds this path; `/` is its own parent (RFC 959 CDUP at the root).
+    #[must_use]
     pub fn parent(&self) -> Self {
         match self.0.rsplit_once('/') {
             Some(("", _)) | None => Self::root(),

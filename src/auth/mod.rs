@@ -1,5 +1,56 @@
-//! Who a user is: the users file and its password hashes, behind libunftp's authenticator traits.
+//! Who a user is: the users file and its password hashes.
+//!
+//! Owns passwords and their cost. Knows nothing of FTP or of what an account may do ([`crate::access`]).
+//! Called by the engine's authentication pipeline.
 
 mod users;
 
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use tokio::sync::Semaphore;
+
 pub use users::{Users, UsersError};
+
+use crate::access::Account;
+
+/// One try to log in.
+pub struct Attempt {
+    /// The name as sent.
+    pub user: String,
+    /// The password as sent.
+    pub password: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+}
+
+/// Checks attempts against the configured sources.
+#[derive(Debug)]
+pub struct Authentication {
+    users: Arc<Users>,
+    /// A hash takes tens of milliseconds and megabytes: as many at once as there are cores.
+    hashing: Semaphore,
+}
+
+impl Authentication {
+    /// Authentication by the users file.
+    pub fn new(users: Arc<Users>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self { users, hashing: Semaphore::new(cores) }
+    }
+
+    /// The account, or `None` for an unknown user and a wrong password alike, after the same work.
+    pub async fn log_in(&self, attempt: Attempt) -> Option<Arc<Account>> {
+        // Held over the hash. The semaphore is never closed.
+        let _permit = self.hashing.acquire().await.ok()?;
+        let users = Arc::clone(&self.users);
+        let verify = move || users.verify(&attempt.user, &attempt.password);
+        // Off the async workers; a panic in a hash is a failed login.
+        tokio::task::spawn_blocking(verify).await.ok().flatten()
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Attempt").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

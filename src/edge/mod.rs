@@ -1,4 +1,291 @@
-//! One client connection.
+//! One client connection, from TLS to its last reply.
+//!
+//! Owns the whole conversation with the client: it parses every line against a white list, answers
+//! what belongs to the edge and sends the engine only clean commands with absolute paths. Lockstep:
+//! one command, its replies, then the next. While a transfer runs, ABOR, STAT and NOOP are answered
+//! at once and everything else waits in a bounded queue.
+//!
+//! Called by [`crate::listen`] with an admitted connection; calls [`crate::engine`] and, for the
+//! checks before a `150`, [`crate::store`].
 
 pub mod command;
+mod control;
+mod data;
+mod dialogue;
+mod files;
+pub mod line;
+mod passive;
 pub mod reply;
+mod session;
+mod tls;
+mod transfer;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpStream, time::Instant};
+use tracing::Instrument;
+
+pub(crate) use self::passive::listen_with_backlog;
+pub use self::{
+    passive::PortPool,
+    tls::{CertificateError, Tls},
+};
+use self::{
+    command::{Command, Rejection},
+    control::{Control, Incoming},
+    line::LineEvent,
+    reply::Reply,
+    session::{Next, Session},
+};
+use crate::{
+    config::{Listener, Mode, Timeouts},
+    engine::Surroundings,
+    observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
+    shutdown::Drain,
+    store::Budget,
+};
+
+/// Pipelined commands that may wait while a transfer runs; then the edge stops reading (A4).
+const QUEUED_COMMANDS: usize = 32;
+
+/// What all connections of the process share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Logins, mounts, stores.
+    pub surroundings: Arc<Surroundings>,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Failed logins on one connection before 421.
+    pub login_failures: u32,
+    /// Upload memory.
+    pub budget: Budget,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Stopping.
+    pub drain: Drain,
+}
+
+/// What the connections of one listener share.
+#[derive(Debug)]
+pub struct Door {
+    /// The listener as configured.
+    pub config: Listener,
+    /// Its certificate.
+    pub tls: Tls,
+    /// Its passive ports.
+    pub ports: PortPool,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// QUIT was answered, or a 421 was sent.
+    Said,
+    /// The client is gone or does not take replies: nothing more to say.
+    Gone,
+}
+
+/// Serves one admitted connection to its end.
+pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared: Arc<Shared>) {
+    let id = format!("{:08x}", rand::random::<u32>());
+    let listener = &*door.config.name;
+    let span = tracing::info_span!("session", session = %id, peer = %peer, listener, user = tracing::field::Empty);
+    async {
+        tracing::debug!("connected");
+        if let Some((control, session)) = open(stream, peer, door, shared).await {
+            converse(control, session).await;
+        }
+        tracing::debug!("disconnected");
+    }
+    .instrument(span)
+    .await;
+}
+
+/// TLS on implicit listeners, and the greeting.
+async fn open(
+    stream: TcpStream,
+    peer: SocketAddr,
+    door: Arc<Door>,
+    shared: Arc<Shared>,
+) -> Option<(Control, Session)> {
+    let local = stream.local_addr().ok()?;
+    let timeouts = &shared.timeouts;
+    let mut control = match door.config.mode {
+        Mode::Explicit => Control::clear(stream, timeouts.reply),
+        Mode::Implicit => match door.tls.accept_control(stream, timeouts.tls_handshake).await {
+            Ok((stream, handshake)) => {
+                shared.metrics.count_handshake("control", Some(handshake));
+                Control::encrypted(stream, timeouts.reply)
+            }
+            Err(error) => {
+                shared.metrics.count_handshake("control", None);
+                tracing::info!(%error, "no session");
+                return None;
+            }
+        },
+    };
+    control.send(&Reply::new(220, "FTP server ready")).await.ok()?;
+    let session = Session::new(peer, local, door, shared);
+    Some((control, session))
+}
+
+/// The dialogue, until somebody ends it.
+async fn converse(mut control: Control, mut session: Session) {
+    let ended = loop {
+        let incoming = match session.queue.pop_front() {
+            Some(event) => Incoming::Line(event),
+            None => match wait(&mut control, &session).await {
+                Ok(incoming) => incoming,
+                Err(farewell) => {
+                    let _ = control.send(&farewell).await;
+                    break End::Said;
+                }
+            },
+        };
+        let line = match incoming {
+            Incoming::Closed => break End::Gone,
+            Incoming::Line(LineEvent::Line(line)) => line,
+            Incoming::Line(LineEvent::TooLong) => {
+                if control.send(&Reply::new(500, "Line too long")).await.is_err() {
+                    break End::Gone;
+                }
+                continue;
+            }
+            Incoming::Line(LineEvent::Close) => {
+                let _ = control.send(&Reply::new(421, "Line too long, closing")).await;
+                break End::Said;
+            }
+        };
+        match take(&mut session, control, &line).await {
+            Ok(same) => control = same,
+            Err(end) => {
+                // `take` kept the connection only if there is something left to close in order.
+                match end {
+                    (End::Said, Some(rest)) => rest.close().await,
+                    (_, rest) => drop(rest),
+                }
+                return;
+            }
+        }
+    };
+    match ended {
+        End::Said => control.close().await,
+        End::Gone => drop(control),
+    }
+}
+
+/// Waits for a line; the farewell if a deadline or the drain comes first.
+async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Reply> {
+    let (deadline, farewell) = session.deadline();
+    tokio::select! {
+        biased;
+        () = session.shared.drain.begun() => Err(Reply::new(421, "Server is shutting down")),
+        incoming = control.next() => Ok(incoming),
+        () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
+    }
+}
+
+type Ended = (End, Option<Control>);
+
+/// Parses and carries out one line; gives the connection back while the session goes on.
+async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Result<Control, Ended> {
+    let parsed = command::parse(line);
+    let command = match parsed {
+        Ok(command) => command,
+        Err(Rejection::Ignore) => return Ok(control),
+        Err(Rejection::Http) => {
+            tracing::warn!("HTTP request on an FTP port, closed");
+            return Err((End::Gone, None));
+        }
+        Err(Rejection::Answer(reply)) => {
+            session.forget_pending();
+            session.count("unknown", reply.code());
+            return match control.send(&reply).await {
+                Ok(()) => Ok(control),
+                Err(_) => Err((End::Gone, None)),
+            };
+        }
+    };
+    let verb = command.verb();
+    session.last_command = Instant::now();
+    let outcome = dialogue::carry_out(session, &mut control, command).await;
+    let reply = match outcome {
+        Next::Answer(reply) => reply,
+        // A transfer has sent its replies itself.
+        Next::Answered(code) => {
+            session.last_command = Instant::now();
+            session.count(verb, code);
+            return Ok(control);
+        }
+        Next::Upgrade(reply, private) => {
+            session.count(verb, reply.code());
+            return upgrade(session, control, &reply, private).await;
+        }
+        Next::Farewell(reply) => {
+            session.count(verb, reply.code());
+            return match control.send(&reply).await {
+                Ok(()) => Err((End::Said, Some(control))),
+                Err(_) => Err((End::Gone, None)),
+            };
+        }
+        Next::Gone => return Err((End::Gone, None)),
+    };
+    session.last_command = Instant::now();
+    session.count(verb, reply.code());
+    match control.send(&reply).await {
+        Ok(()) => Ok(control),
+        Err(_) => Err((End::Gone, None)),
+    }
+}
+
+/// 234 and the handshake, as one step; nothing said before survives it (S2).
+async fn upgrade(
+    session: &mut Session,
+    mut control: Control,
+    reply: &Reply,
+    private: bool,
+) -> Result<Control, Ended> {
+    control.send(reply).await.map_err(|_| (End::Gone, None))?;
+    let deadline = session.shared.timeouts.tls_handshake;
+    match control.upgrade(&session.door.tls, deadline).await {
+        Ok((control, handshake)) => {
+            session.shared.metrics.count_handshake("control", Some(handshake));
+            tracing::debug!(version = handshake.version, resumed = handshake.resumed, "TLS");
+            session.begin_tls(private);
+            Ok(control)
+        }
+        Err(error) => {
+            session.shared.metrics.count_handshake("control", None);
+            tracing::info!(%error, "session ended");
+            Err((End::Gone, None))
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a handshake; `None` for a failed one.
+    fn count_handshake(&self, channel: &'static str, handshake: Option<tls::Handshake>) {
+        let (version, outcome) = match handshake {
+            None => ("none", "failed"),
+            Some(handshake) if handshake.resumed => (handshake.version, "resumed"),
+            Some(handshake) => (handshake.version, "full"),
+        };
+        self.handshakes.get_or_create(&HandshakeLabels { channel, version, outcome }).inc();
+    }
+
+    fn count_command(&self, verb: &'static str, code: u16) {
+        let class = match code / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.commands.get_or_create(&CommandLabels { verb, class }).inc();
+    }
+}
+
+/// Whether `command` may be answered while a transfer runs: it changes nothing of the session.
+fn is_immediate(command: &Command) -> bool {
+    matches!(command, Command::Noop | Command::Stat(None))
+}

@@ -1,4 +1,29 @@
-//! STUB; discarded at the merge.
+//! The process's logger: the only global.
 
-/// Stub.
-pub fn init(_log: &crate::config::Log) {}
+use std::io;
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::config::{Log, LogFormat};
+
+/// Libraries that log names and paths of their own making; libunftp's spans carry raw arguments.
+const SILENT: [&str; 3] = ["libunftp=off", "slog_stdlog=off", "unftp_core=off"];
+/// Libraries that are talkative below warnings.
+const QUIET: [&str; 4] = ["opendal=warn", "hyper=warn", "reqwest=warn", "rustls=warn"];
+
+/// Starts logging to standard error. `RUST_LOG` overrides the configured level for those who debug.
+///
+/// # Errors
+/// A logger is already installed.
+pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let level = LevelFilter::from_level(log.level);
+    let mut filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    for directive in SILENT.iter().chain(&QUIET) {
+        filter = filter.add_directive(directive.parse()?);
+    }
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Pretty => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().with_span_list(false).try_init(),
+    }
+}

@@ -1,3 +1,4 @@
-//! STUB; discarded at the merge.
+//! What an operator sees: metrics and logs.
 
 pub mod logging;
+pub mod metrics;

@@ -7,12 +7,21 @@
 //! Invariant: an object becomes visible only whole, by [`Upload::commit`]; an [`Upload`] that is
 //! aborted leaves no object, no open multipart upload and no temporary file behind.
 
+pub mod backend;
+mod budget;
+mod download;
 mod error;
+pub mod exchange;
 pub mod listing;
 mod local;
 mod object;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
+pub mod upload;
+mod view;
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,8 +29,25 @@ use futures_util::stream::BoxStream;
 
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
+pub use self::budget::Budget;
 pub use self::object::ObjectStore;
-use crate::access::StoreKey;
+pub use self::view::{AppendFrom, Stores, View};
+use crate::{
+    access::StoreKey,
+    config::{Backend, Timeouts},
+};
+
+/// Opens a configured backend. Blocks on the local file system; meant for start-up.
+///
+/// # Errors
+/// A directory that is missing or not writable, or settings that make no client. A bucket is not
+/// asked yet.
+pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+    Ok(match backend {
+        Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
+        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
+    })
+}
 
 /// What a store answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -103,6 +129,31 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Makes a directory; [`ErrorKind::AlreadyExists`] if the name is taken,
     /// [`ErrorKind::NotFound`] if the parent is missing.
     async fn make_directory(&self, key: &StoreKey) -> Result<()>;
+
+    /// Makes a directory and its parents where they are missing, for the homes of new users.
+    async fn make_directories(&self, key: &StoreKey) -> Result<()> {
+        let mut names = Vec::new();
+        let mut parent = Some(key.clone());
+        // From the deepest up to the first that is there, then back down.
+        while let Some(key) = parent.filter(|key| !key.as_str().is_empty()) {
+            match self.stat(&key).await {
+                Ok(stat) if stat.kind == Kind::Directory => break,
+                Ok(_) => return Err(StoreError::new(ErrorKind::NotADirectory, "make_directories")),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            parent = key.parent();
+            names.push(key);
+        }
+        for key in names.iter().rev() {
+            match self.make_directory(key).await {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                // Somebody else may have made it meanwhile.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 
     /// Removes an empty directory; [`ErrorKind::NotEmpty`] otherwise.
     async fn remove_directory(&self, key: &StoreKey) -> Result<()>;

@@ -1,0 +1,181 @@
+//! [`Control`]: the control connection, in clear or under TLS.
+//!
+//! Owns reading lines and writing replies with their deadlines, and the switch to TLS. Before TLS it
+//! takes from the socket only what belongs to the present line, so that the bytes behind `AUTH TLS`
+//! are still in the socket when the handshake begins: either a ClientHello, or an injected command
+//! that ends the connection (CVE-2011-1575, CONFORMANCE C9).
+
+use std::{io, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{
+    data::{TLS_HANDSHAKE_RECORD, has_spoken},
+    line::{LineBuffer, LineEvent},
+    reply::Reply,
+    tls::{Handshake, HandshakeError, Tls},
+};
+
+/// Bytes read at once: thirty commands of ordinary length.
+const READ_BYTES: usize = 4 << 10;
+/// How long a closing connection waits for the client's FIN, so that unread commands do not turn our
+/// last reply into a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// One control connection.
+#[derive(Debug)]
+pub struct Control {
+    stream: Stream,
+    /// Read and not yet cut into lines; at most [`READ_BYTES`].
+    unread: BytesMut,
+    lines: LineBuffer,
+    /// Longest wait for the client to take a reply.
+    reply_deadline: Duration,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Clear(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// What came from the client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A line, too long a line, or a line so long that the connection must end.
+    Line(LineEvent),
+    /// The client closed the connection, with or without `close_notify` (C20), or it broke.
+    Closed,
+}
+
+/// Why AUTH did not lead to TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// Something other than a ClientHello was already behind the AUTH command.
+    #[error("bytes behind AUTH that are no ClientHello")]
+    Injected,
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The connection broke.
+    #[error("control connection: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Control {
+    /// A connection in clear (explicit listeners).
+    pub fn clear(stream: TcpStream, reply_deadline: Duration) -> Self {
+        Self::new(Stream::Clear(stream), reply_deadline)
+    }
+
+    /// A connection under TLS from its first byte (implicit listeners).
+    pub fn encrypted(stream: TlsStream<TcpStream>, reply_deadline: Duration) -> Self {
+        Self::new(Stream::Encrypted(Box::new(stream)), reply_deadline)
+    }
+
+    fn new(stream: Stream, reply_deadline: Duration) -> Self {
+        Self { stream, unread: BytesMut::new(), lines: LineBuffer::new(), reply_deadline }
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Encrypted(_))
+    }
+
+    /// Waits for the next line.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what was read stays in the buffer.
+    pub async fn next(&mut self) -> Incoming {
+        loop {
+            if let Some(event) = self.lines.next(&mut self.unread) {
+                return Incoming::Line(event);
+            }
+            match self.read().await {
+                Ok(0) | Err(_) => return Incoming::Closed,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        self.unread.reserve(READ_BYTES);
+        match &mut self.stream {
+            Stream::Encrypted(stream) => stream.read_buf(&mut self.unread).await,
+            Stream::Clear(stream) => {
+                let mut peeked = [0; READ_BYTES];
+                let waiting = stream.peek(&mut peeked).await?;
+                // Up to and with the line's end, no further; all of it where the line goes on.
+                let line_end = peeked[..waiting].iter().position(|&byte| byte == b'\n');
+                let take = line_end.map_or(waiting, |end| end + 1);
+                let taken = stream.read(&mut peeked[..take]).await?;
+                self.unread.extend_from_slice(&peeked[..taken]);
+                Ok(taken)
+            }
+        }
+    }
+
+    /// Sends a reply.
+    ///
+    /// # Errors
+    /// The client did not take it within the deadline, or is gone.
+    pub async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let bytes = reply.render();
+        let write = async {
+            match &mut self.stream {
+                Stream::Clear(stream) => stream.write_all(&bytes).await,
+                Stream::Encrypted(stream) => {
+                    stream.write_all(&bytes).await?;
+                    stream.flush().await
+                }
+            }
+        };
+        timeout(self.reply_deadline, write).await.map_err(|_| io::ErrorKind::TimedOut)?
+    }
+
+    /// Accepts TLS on a connection in clear, after its 234.
+    ///
+    /// # Errors
+    /// The connection is gone in every case: a session never falls back to clear text (C10).
+    pub async fn upgrade(
+        self,
+        tls: &Tls,
+        deadline: Duration,
+    ) -> Result<(Self, Handshake), UpgradeError> {
+        let Stream::Clear(stream) = self.stream else {
+            // AUTH inside TLS is answered with 503 and never comes here.
+            return Err(UpgradeError::Injected);
+        };
+        if has_spoken(&stream) {
+            let mut first = [0];
+            stream.peek(&mut first).await?;
+            if first[0] != TLS_HANDSHAKE_RECORD {
+                return Err(UpgradeError::Injected);
+            }
+        }
+        let (stream, handshake) = tls.accept_control(stream, deadline).await?;
+        Ok((Self::encrypted(stream, self.reply_deadline), handshake))
+    }
+
+    /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.
+    pub async fn close(mut self) {
+        let close = async {
+            match &mut self.stream {
+                Stream::Clear(stream) => stream.shutdown().await?,
+                Stream::Encrypted(stream) => stream.shutdown().await?,
+            }
+            while self.read().await? > 0 {
+                self.unread.clear();
+            }
+            io::Result::Ok(())
+        };
+        // The session is over: whatever goes wrong now concerns nobody.
+        let _ = timeout(LINGER, close).await;
+    }
+}

@@ -1,0 +1,306 @@
+//! What each command is answered: everything that needs neither file nor data connection, and the
+//! way to [`super::files`] and [`super::transfer`] for what does.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{
+    command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
+    control::Control,
+    files,
+    passive::{PassiveError, PassivePort},
+    reply::{Reply, quote},
+    session::{Next, Session},
+    transfer,
+};
+use crate::{
+    auth::Attempt,
+    config::{ClearText, Mode},
+    engine::Engine,
+    observe::metrics::{ListenerLabels, LoginLabels},
+};
+
+/// A failed login is answered after this much times the number of failures (RFC 2577 §5).
+const LOGIN_PENALTY: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// Carries out one command.
+pub(super) async fn carry_out(
+    session: &mut Session,
+    control: &mut Control,
+    command: Command,
+) -> Next {
+    let logged_in = session.view().is_some();
+    if !logged_in && !command.allowed_before_login() {
+        return answer(530, "Log in with USER and PASS first");
+    }
+    let markers = session.apply_markers(command.restart_marker(), command.rename_source());
+    if command.is_transfer() {
+        return transfer::run(session, control, command, markers.restart).await;
+    }
+    match command {
+        Command::User(name) => user(session, name),
+        Command::Pass(password) => password_for(session, password).await,
+        Command::Acct if logged_in => answer(202, "Account not needed"),
+        Command::Acct => answer(503, "Log in with USER and PASS"),
+        Command::Auth(mechanism) => auth(session, mechanism),
+        Command::Pbsz(_) => protection_buffer_size(session),
+        Command::Prot(level) => protection_level(session, level),
+        Command::Ccc if session.encrypted => answer(534, "Control connection stays protected"),
+        Command::Ccc => answer(533, "Control connection is not protected"),
+        Command::Feat => Next::Answer(features(session)),
+        Command::Opts(Opt::Utf8On) => answer(200, "UTF-8 is always on"),
+        Command::Opts(Opt::Utf8Off) => answer(504, "UTF-8 is always on"),
+        Command::Opts(Opt::Mlst(facts)) => {
+            session.facts = facts;
+            answer(200, format!("MLST OPTS {facts}"))
+        }
+        Command::Clnt(client) => {
+            tracing::info!(client = client.as_str(), "client names itself");
+            answer(200, "Noted")
+        }
+        Command::Type(_) => answer(200, "Type is binary, files are never converted"),
+        Command::Mode => answer(200, "Mode is stream"),
+        Command::Stru => answer(200, "Structure is file"),
+        Command::Syst => answer(215, "UNIX Type: L8"),
+        Command::Noop => answer(200, "NOOP ok"),
+        Command::Help(_) => Next::Answer(help()),
+        Command::Stat(None) => Next::Answer(status(session)),
+        Command::Quit => Next::Farewell(Reply::new(221, "Goodbye")),
+        Command::Abor => answer(226, "ABOR: no transfer is running"),
+        Command::Rest(offset) => {
+            session.restart = offset;
+            answer(350, format!("Restarting at {offset}"))
+        }
+        Command::Allo(_) => answer(202, "No storage allocation needed"),
+        Command::Pasv => passive(session),
+        Command::Epsv(argument) => extended_passive(session, argument),
+        Command::Pwd => {
+            let path = quote(session.working_directory.as_str());
+            answer(257, format!("{path} is the current directory"))
+        }
+        Command::Site(SiteCommand::Help) => answer(214, "No SITE commands"),
+        Command::Site(_)
+        | Command::Host(_)
+        | Command::Hash(_)
+        | Command::Checksum { .. }
+        | Command::Avbl(_)
+        | Command::Rang { .. }
+        | Command::Mfmt { .. }
+        | Command::Mff { .. } => answer(502, "Command not implemented"),
+        file => files::carry_out(session, file, markers.rename_source).await,
+    }
+}
+
+fn answer(code: u16, text: impl AsRef<str>) -> Next {
+    Next::Answer(Reply::new(code, text))
+}
+
+fn user(session: &mut Session, name: String) -> Next {
+    if session.view().is_some() {
+        return answer(503, "Already logged in");
+    }
+    if !session.encrypted && session.door.config.clear_text == ClearText::Refuse {
+        return answer(530, "Use AUTH TLS first");
+    }
+    session.user = Some(name);
+    // Known or not: the same answer at once (RFC 2577 §7).
+    answer(331, "Password required")
+}
+
+async fn password_for(session: &mut Session, password: Password) -> Next {
+    if session.view().is_some() {
+        return answer(503, "Already logged in");
+    }
+    let Some(user) = session.user.take() else {
+        return answer(503, "Send USER first");
+    };
+    let engine = match &mut session.engine {
+        Some(engine) => engine,
+        none => {
+            let patience = session.shared.timeouts.commit;
+            let tasks = session.shared.drain.tasks();
+            let login = session.login.clone();
+            match Engine::start(session.exchange.clone(), login, patience, tasks).await {
+                Ok(engine) => none.insert(engine),
+                Err(error) => {
+                    tracing::error!(%error, "no engine for a session");
+                    return Next::Farewell(Reply::new(421, "Service not available, try again later"));
+                }
+            }
+        }
+    };
+    let password = password.expose().to_owned();
+    session.login.prepare(Attempt { user: user.clone(), password, peer: session.peer });
+    let welcome = match engine.log_in().await {
+        Ok(welcome) => welcome && session.exchange.view().is_some(),
+        Err(error) => return files::lost_engine(&error),
+    };
+    let outcome = if welcome { "success" } else { "refused" };
+    session.shared.metrics.logins.get_or_create(&LoginLabels { outcome }).inc();
+    if welcome {
+        tracing::Span::current().record("user", user.as_str());
+        tracing::info!(tls = session.encrypted, "logged in");
+        return answer(230, "Logged in");
+    }
+    session.login_failures += 1;
+    tracing::warn!(name = user.as_str(), failures = session.login_failures, "login refused");
+    tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
+    if session.login_failures >= session.shared.login_failures {
+        return Next::Farewell(Reply::new(421, "Too many failed logins"));
+    }
+    answer(530, "Login incorrect")
+}
+
+fn auth(session: &Session, mechanism: AuthMechanism) -> Next {
+    if session.encrypted {
+        return answer(503, "TLS is already on");
+    }
+    if session.view().is_some() {
+        return answer(503, "Already logged in without TLS");
+    }
+    let private = match mechanism {
+        AuthMechanism::Tls | AuthMechanism::TlsC => false,
+        // What IBM i and old curl mean by them (CONFORMANCE C3).
+        AuthMechanism::Ssl | AuthMechanism::TlsP => true,
+        AuthMechanism::Unsupported => return answer(504, "Use AUTH TLS"),
+    };
+    Next::Upgrade(Reply::new(234, "Begin TLS"), private)
+}
+
+fn protection_buffer_size(session: &mut Session) -> Next {
+    if !session.encrypted {
+        return answer(503, "Use AUTH TLS first");
+    }
+    session.buffer_size_set = true;
+    answer(200, "PBSZ=0")
+}
+
+fn protection_level(session: &mut Session, level: ProtLevel) -> Next {
+    if !session.encrypted {
+        return answer(503, "Use AUTH TLS first");
+    }
+    if !session.buffer_size_set {
+        return answer(503, "Send PBSZ 0 first");
+    }
+    match level {
+        ProtLevel::Private => {
+            session.private = true;
+            answer(200, "Data connections are private")
+        }
+        ProtLevel::Clear if session.door.config.clear_text == ClearText::Allow => {
+            session.private = false;
+            answer(200, "Data connections are clear")
+        }
+        ProtLevel::Clear => answer(534, "Data connections must be private: PROT P"),
+        ProtLevel::Safe | ProtLevel::Confidential => answer(536, "Use PROT P"),
+    }
+}
+
+fn features(session: &Session) -> Reply {
+    let facts = session.facts.feature();
+    let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
+    lines.extend(["EPSV", "UTF8", "TVFS", "SIZE", "MDTM", "REST STREAM", &facts, "CLNT"]);
+    Reply::multi_line(211, lines, "End")
+}
+
+fn help() -> Reply {
+    let verbs = [
+        "Commands:",
+        "USER PASS ACCT QUIT AUTH PBSZ PROT FEAT OPTS CLNT HELP NOOP SYST STAT",
+        "PWD CWD CDUP MKD RMD DELE RNFR RNTO SIZE MDTM MLST",
+        "PASV EPSV TYPE MODE STRU ALLO REST RETR STOR STOU APPE LIST NLST MLSD ABOR",
+    ];
+    Reply::multi_line(214, verbs, "End")
+}
+
+fn status(session: &Session) -> Reply {
+    let user = match session.view() {
+        Some(view) => format!("Logged in as {}", view.account().name),
+        None => "Not logged in".to_owned(),
+    };
+    let control = if session.encrypted { "Control connection: TLS" } else { "Control connection: clear" };
+    let data = if session.private { "Data connections: private" } else { "Data connections: clear" };
+    Reply::multi_line(211, ["Status:", &user, control, data, "No transfer is running"], "End")
+}
+
+fn passive(session: &mut Session) -> Next {
+    if session.extended_only {
+        return answer(503, "EPSV ALL was sent: use EPSV");
+    }
+    let IpAddr::V4(reached) = session.local.ip().to_canonical() else {
+        return answer(425, "PASV works over IPv4 only: use EPSV");
+    };
+    match open_passive(session) {
+        Ok(port) => {
+            let address = match session.door.config.passive.address {
+                Some(IpAddr::V4(address)) => address,
+                _ => reached,
+            };
+            answer(227, format!("Entering Passive Mode ({}).", host_and_port(address, port)))
+        }
+        Err(reply) => Next::Answer(reply),
+    }
+}
+
+fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
+    let is_ipv4 = session.local.ip().to_canonical().is_ipv4();
+    match argument {
+        EpsvArgument::All => {
+            session.extended_only = true;
+            return answer(200, "EPSV ALL ok");
+        }
+        EpsvArgument::Ipv4 if !is_ipv4 => return answer(522, "Protocol not supported, use (2)"),
+        EpsvArgument::Ipv6 if is_ipv4 => return answer(522, "Protocol not supported, use (1)"),
+        EpsvArgument::OtherProtocol => return answer(522, "Protocol not supported, use (1,2)"),
+        EpsvArgument::None | EpsvArgument::Ipv4 | EpsvArgument::Ipv6 => {}
+    }
+    match open_passive(session) {
+        Ok(port) => answer(229, format!("Entering Extended Passive Mode (|||{port}|)")),
+        Err(reply) => Next::Answer(reply),
+    }
+}
+
+/// Closes the session's last passive port and opens a new one (E8).
+fn open_passive(session: &mut Session) -> Result<u16, Reply> {
+    session.passive = None;
+    let pool = &session.door.ports;
+    let tasks = session.shared.drain.tasks();
+    let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
+    if pool.size() > 0 {
+        let labels = ListenerLabels { listener: session.door.config.name.to_string() };
+        let free = i64::try_from(pool.free()).unwrap_or(i64::MAX);
+        session.shared.metrics.passive_ports_free.get_or_create(&labels).set(free);
+    }
+    match opened {
+        Ok(port) => {
+            let number = port.address().port();
+            session.passive = Some(port);
+            Ok(number)
+        }
+        Err(PassiveError::Exhausted) => {
+            tracing::warn!("no passive port is free");
+            Err(Reply::new(425, "No passive port is free, try again later"))
+        }
+        Err(error) => {
+            tracing::error!(%error, "no passive port");
+            Err(Reply::new(425, "Cannot open a passive port"))
+        }
+    }
+}
+
+/// `h1,h2,h3,h4,p1,p2` of RFC 959 §3.2.
+fn host_and_port(address: Ipv4Addr, port: u16) -> String {
+    let [a, b, c, d] = address.octets();
+    let [high, low] = port.to_be_bytes();
+    format!("{a},{b},{c},{d},{high},{low}")
+}
+
+/// Whether data must be private before it may move (E10, D10–D12): 521 otherwise.
+pub(super) fn check_protection(session: &Session) -> Result<(), Reply> {
+    let clear_is_fine = session.door.config.clear_text == ClearText::Allow
+        && session.door.config.mode == Mode::Explicit;
+    if session.private || clear_is_fine {
+        Ok(())
+    } else {
+        Err(Reply::new(521, "Data connections must be private: send PBSZ 0 and PROT P"))
+    }
+}

@@ -1,0 +1,268 @@
+//! File commands that need no data connection: through the engine, answered from what the storage
+//! backend really saw.
+
+use super::{
+    command::Command,
+    reply::{Reply, quote},
+    session::{Next, Session},
+};
+use crate::{
+    access::{PathError, VirtualPath},
+    engine::{EngineError, Order},
+    store::{
+        Kind, Stat, View,
+        exchange::{Intent, Outcome, Work},
+        listing::{mdtm, mlsx_line},
+        transfer::Failure,
+    },
+};
+
+/// Rows of `STAT path`: the control connection is no place for more (H15).
+const STATUS_ROWS: usize = 1000;
+
+/// Carries out one file command.
+pub(super) async fn carry_out(
+    session: &mut Session,
+    command: Command,
+    rename_source: Option<VirtualPath>,
+) -> Next {
+    match try_carry_out(session, command, rename_source).await {
+        Ok(reply) => Next::Answer(reply),
+        Err(Stop::Refused(reply)) => Next::Answer(reply),
+        Err(Stop::Engine(error)) => lost_engine(&error),
+    }
+}
+
+/// Why there is no ordinary answer.
+pub(super) enum Stop {
+    Refused(Reply),
+    Engine(EngineError),
+}
+
+type Answer = Result<Reply, Stop>;
+
+async fn try_carry_out(
+    session: &mut Session,
+    command: Command,
+    rename_source: Option<VirtualPath>,
+) -> Answer {
+    match command {
+        Command::Cwd(argument) => change_directory(session, &argument).await,
+        Command::Cdup => change_directory(session, "..").await,
+        Command::Mkd(argument) => {
+            let path = resolve(session, &argument)?;
+            ask(session, "MKD", &path, Work::MakeDirectory).await?;
+            tracing::info!(path = path.as_str(), "directory made");
+            Ok(Reply::new(257, format!("{} created", quote(path.as_str()))))
+        }
+        Command::Rmd(argument) => {
+            let path = resolve(session, &argument)?;
+            ask(session, "RMD", &path, Work::RemoveDirectory).await?;
+            tracing::info!(path = path.as_str(), "directory removed");
+            Ok(Reply::new(250, "Directory removed"))
+        }
+        Command::Dele(argument) => {
+            let path = resolve(session, &argument)?;
+            ask(session, "DELE", &path, Work::RemoveFile).await?;
+            tracing::info!(path = path.as_str(), "file deleted");
+            Ok(Reply::new(250, "File deleted"))
+        }
+        Command::Rnfr(argument) => {
+            let path = resolve(session, &argument)?;
+            ask(session, "RNFR", &path, Work::RenameSource).await?;
+            session.rename_source = Some(path);
+            Ok(Reply::new(350, "Ready for RNTO"))
+        }
+        Command::Rnto(argument) => {
+            let Some(from) = rename_source else {
+                return Ok(Reply::new(503, "Send RNFR first"));
+            };
+            let to = resolve(session, &argument)?;
+            rename(session, &from, &to).await
+        }
+        Command::Size(argument) => {
+            let path = resolve(session, &argument)?;
+            let stat = stat(session, "SIZE", &path).await?;
+            Ok(match stat.kind {
+                Kind::File => Reply::new(213, stat.size.to_string()),
+                Kind::Directory => Reply::new(550, "Is a directory"),
+            })
+        }
+        Command::Mdtm(argument) => modified(session, &argument).await,
+        // Setting times is not offered: the argument is a path with digits in it (I5).
+        Command::MdtmSet { whole, .. } => modified(session, &whole).await,
+        Command::Mlst(argument) => {
+            let path = resolve_or_here(session, argument)?;
+            let stat = stat(session, "MLST", &path).await?;
+            let row = facts_row(session, &path, path.as_str(), &stat)?;
+            Ok(Reply::multi_line(250, ["Listing", &row], "End"))
+        }
+        Command::Stat(argument) => status_of(session, argument).await,
+        // The dialogue sends nothing else here; an honest answer if it ever did.
+        other => Ok(Reply::new(502, format!("{} is not implemented", other.verb()))),
+    }
+}
+
+async fn change_directory(session: &mut Session, argument: &str) -> Answer {
+    let path = resolve(session, argument)?;
+    ask(session, "CWD", &path, Work::ChangeDirectory).await?;
+    session.working_directory = path;
+    Ok(Reply::new(250, "Directory changed"))
+}
+
+async fn rename(session: &mut Session, from: &VirtualPath, to: &VirtualPath) -> Answer {
+    // libunftp remembers the source from RNFR, which only NOOP can follow without ending it; the
+    // intent is about the source, and the backend takes the target from it.
+    session.exchange.announce(Intent { path: from.clone(), work: Work::Rename(to.clone()) });
+    order(session, "RNTO", to).await?;
+    tracing::info!(from = from.as_str(), to = to.as_str(), "renamed");
+    Ok(Reply::new(250, "Renamed"))
+}
+
+async fn modified(session: &mut Session, argument: &str) -> Answer {
+    let path = resolve(session, argument)?;
+    let stat = stat(session, "MDTM", &path).await?;
+    Ok(match stat.modified {
+        Some(time) => Reply::new(213, mdtm(time)),
+        None => Reply::new(550, "The storage knows no time for it"),
+    })
+}
+
+/// STAT path: the LIST lines over the control connection.
+async fn status_of(session: &Session, argument: Option<String>) -> Answer {
+    use futures_util::StreamExt;
+
+    let path = resolve_or_here(session, argument)?;
+    let view = view(session)?;
+    let refused = |failure: Failure| Stop::Refused(refusal(&failure));
+    let now = std::time::SystemTime::now();
+    let stat = view.stat(&path).await.map_err(refused)?;
+    let mut rows = vec!["Status:".to_owned()];
+    if stat.kind == Kind::File {
+        rows.push(file_row(&path, stat, now));
+        return Ok(Reply::multi_line(213, rows, "End"));
+    }
+    let mut entries = view.list(&path).await.map_err(refused)?;
+    while let Some(entry) = entries.next().await {
+        let entry = entry.map_err(|error| refused(error.into()))?;
+        rows.push(crate::store::listing::list_line(&entry, now));
+        if rows.len() > STATUS_ROWS {
+            return Ok(Reply::multi_line(212, rows, "More entries follow: use LIST"));
+        }
+    }
+    Ok(Reply::multi_line(212, rows, "End"))
+}
+
+/// The LIST line of one file.
+fn file_row(path: &VirtualPath, stat: Stat, now: std::time::SystemTime) -> String {
+    let name = path.name().unwrap_or_default().to_owned();
+    crate::store::listing::list_line(&crate::store::Entry { name, stat }, now)
+}
+
+fn facts_row(
+    session: &Session,
+    path: &VirtualPath,
+    name: &str,
+    stat: &Stat,
+) -> Result<String, Stop> {
+    let (key, permissions) = view(session)?
+        .describe(path)
+        .ok_or_else(|| Stop::Refused(Reply::new(550, "No such file or directory")))?;
+    Ok(mlsx_line(name, stat, &key, session.facts, permissions))
+}
+
+/// Asks the engine for `verb` on `path` and returns what the backend reported.
+async fn ask(
+    session: &mut Session,
+    verb: &'static str,
+    path: &VirtualPath,
+    work: Work,
+) -> Result<Outcome, Stop> {
+    session.exchange.announce(Intent { path: path.clone(), work });
+    order(session, verb, path).await
+}
+
+async fn order(
+    session: &mut Session,
+    verb: &'static str,
+    path: &VirtualPath,
+) -> Result<Outcome, Stop> {
+    let Some(engine) = &mut session.engine else {
+        return Err(Stop::Engine(EngineError::Closed));
+    };
+    let code = engine.order(Order::File(verb, path)).await.map_err(Stop::Engine)?;
+    match session.exchange.conclude() {
+        Some(Outcome::Failed(failure)) => {
+            log_failure(verb, path, &failure);
+            Err(Stop::Refused(refusal(&failure)))
+        }
+        Some(outcome) => Ok(outcome),
+        None => {
+            tracing::error!(verb, code, "engine did not ask the storage");
+            Err(Stop::Refused(Reply::new(451, "Internal error")))
+        }
+    }
+}
+
+async fn stat(
+    session: &mut Session,
+    verb: &'static str,
+    path: &VirtualPath,
+) -> Result<Stat, Stop> {
+    match ask(session, verb, path, Work::Stat).await? {
+        Outcome::Found(stat) => Ok(stat),
+        Outcome::Done | Outcome::Failed(_) => {
+            Err(Stop::Refused(Reply::new(451, "Internal error")))
+        }
+    }
+}
+
+/// The view of the logged-in account; the dialogue checked the login.
+pub(super) fn view(session: &Session) -> Result<&std::sync::Arc<View>, Stop> {
+    session.view().ok_or_else(|| Stop::Refused(Reply::new(530, "Log in with USER and PASS first")))
+}
+
+/// The absolute path behind an argument.
+pub(super) fn resolve(session: &Session, argument: &str) -> Result<VirtualPath, Stop> {
+    VirtualPath::parse(&session.working_directory, argument).map_err(|error| {
+        let code = match error {
+            PathError::Empty | PathError::ControlCharacter(_) => 501,
+            PathError::SegmentTooLong | PathError::TooLong | PathError::NotOneName => 553,
+        };
+        Stop::Refused(Reply::new(code, format!("Not allowed: {error}")))
+    })
+}
+
+pub(super) fn resolve_or_here(
+    session: &Session,
+    argument: Option<String>,
+) -> Result<VirtualPath, Stop> {
+    match argument {
+        Some(argument) => resolve(session, &argument),
+        None => Ok(session.working_directory.clone()),
+    }
+}
+
+/// What the client is told of a failure.
+pub(super) fn refusal(failure: &Failure) -> Reply {
+    let (code, text) = failure.reply();
+    Reply::new(code, text)
+}
+
+/// The log line of a failure, at the level its kind deserves.
+pub(super) fn log_failure(verb: &'static str, path: &VirtualPath, failure: &Failure) {
+    let path = path.as_str();
+    let error: &(dyn std::error::Error + 'static) = failure;
+    match failure.log_level() {
+        tracing::Level::ERROR => tracing::error!(verb, path, error, "failed"),
+        tracing::Level::WARN => tracing::warn!(verb, path, error, "failed"),
+        tracing::Level::INFO => tracing::info!(verb, path, error, "refused"),
+        _ => tracing::debug!(verb, path, error, "refused"),
+    }
+}
+
+/// Without its engine a session cannot go on.
+pub(super) fn lost_engine(error: &EngineError) -> Next {
+    tracing::error!(%error, "session ends");
+    Next::Farewell(Reply::new(421, "Service not available, closing control connection"))
+}

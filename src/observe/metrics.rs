@@ -1,0 +1,170 @@
+//! Every metric, its name and its bounded labels, in one place.
+//!
+//! Owns the registry that `/metrics` prints. It is our own and not the process-global one that
+//! libunftp can use: libunftp's counters see none of the bytes (they pass it by). No label ever
+//! carries a user, a path or an address.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Listener and how a connection was treated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Admission {
+    /// Configured listener name.
+    pub listener: String,
+    /// `admitted`, `full`, `address_full`, `draining`.
+    pub outcome: &'static str,
+}
+
+/// Channel, version and outcome of a TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// `control`, `upload`, `download`, `listing`.
+    pub channel: &'static str,
+    /// `1.2`, `1.3`, `none`.
+    pub version: &'static str,
+    /// `full`, `resumed`, `failed`.
+    pub outcome: &'static str,
+}
+
+/// Outcome of a login.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoginLabels {
+    /// `success`, `refused`.
+    pub outcome: &'static str,
+}
+
+/// Verb and reply class.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CommandLabels {
+    /// The verb, or `unknown`.
+    pub verb: &'static str,
+    /// First digit of the final reply.
+    pub class: &'static str,
+}
+
+/// Direction and outcome of a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TransferLabels {
+    /// `upload`, `download`, `listing`.
+    pub direction: &'static str,
+    /// `complete` or why not.
+    pub outcome: &'static str,
+}
+
+/// Direction of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabels {
+    /// `upload`, `download`, `listing`.
+    pub direction: &'static str,
+}
+
+/// Listener of a gauge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ListenerLabels {
+    /// Configured listener name.
+    pub listener: String,
+}
+
+/// The server's metrics. Cheap to share; every field is itself shared.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// TCP connections by how they were treated.
+    pub connections: Family<Admission, Counter>,
+    /// Control connections open now.
+    pub sessions: Gauge,
+    /// TLS handshakes.
+    pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Logins.
+    pub logins: Family<LoginLabels, Counter>,
+    /// Commands answered.
+    pub commands: Family<CommandLabels, Counter>,
+    /// Transfers ended.
+    pub transfers: Family<TransferLabels, Counter>,
+    /// Transfers running now.
+    pub transfers_running: Family<DirectionLabels, Gauge>,
+    /// Content bytes moved.
+    pub transfer_bytes: Family<DirectionLabels, Counter>,
+    /// Seconds from the transfer command to its final reply.
+    pub transfer_seconds: Family<DirectionLabels, Histogram>,
+    /// Bytes that uploads hold in memory.
+    pub upload_memory: Gauge,
+    /// Free passive ports, where a range is configured.
+    pub passive_ports_free: Family<ListenerLabels, Gauge>,
+    /// 1 while new connections are admitted.
+    pub ready: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// A registry with every metric at zero.
+    pub fn new() -> Arc<Self> {
+        // From a listing on a local disk to an hour-long upload.
+        let seconds = || Histogram::new(exponential_buckets(0.01, 4.0, 10));
+        let mut metrics = Self {
+            registry: Registry::with_prefix("causeway"),
+            connections: Family::default(),
+            sessions: Gauge::default(),
+            handshakes: Family::default(),
+            logins: Family::default(),
+            commands: Family::default(),
+            transfers: Family::default(),
+            transfers_running: Family::default(),
+            transfer_bytes: Family::default(),
+            transfer_seconds: Family::new_with_constructor(seconds),
+            upload_memory: Gauge::default(),
+            passive_ports_free: Family::default(),
+            ready: Gauge::default(),
+        };
+        metrics.register();
+        Arc::new(metrics)
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("connections", "TCP connections by listener and outcome", self.connections.clone());
+        registry.register("sessions", "Control connections open now", self.sessions.clone());
+        registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
+        registry.register("logins", "Logins by outcome", self.logins.clone());
+        registry.register("commands", "Commands by verb and reply class", self.commands.clone());
+        registry.register("transfers", "Ended transfers by direction and outcome", self.transfers.clone());
+        registry.register("transfers_running", "Transfers running now", self.transfers_running.clone());
+        registry.register_with_unit(
+            "transfer",
+            "Content bytes moved",
+            Unit::Bytes,
+            self.transfer_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "transfer_duration",
+            "From the transfer command to its final reply",
+            Unit::Seconds,
+            self.transfer_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "upload_memory",
+            "Bytes that running uploads hold in memory",
+            Unit::Bytes,
+            self.upload_memory.clone(),
+        );
+        registry.register("passive_ports_free", "Free passive ports", self.passive_ports_free.clone());
+        registry.register("ready", "1 while new connections are admitted", self.ready.clone());
+    }
+
+    /// The page `/metrics` serves (OpenMetrics text).
+    pub fn page(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}

@@ -1,1 +1,0 @@
-//! Formats of LIST, NLST, MLSD and MLST lines; pure.

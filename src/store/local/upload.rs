@@ -1,0 +1,232 @@
+//! Uploads to a temporary file that a rename publishes.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
+use rustix::fs::{FlockOperation, OFlags, flock, ioctl_ficlone};
+
+use super::{
+    super::{Base, Kind, Result, Stat, Upload},
+    ErrorKind, LocalStore, StoreError, blocking, new_name, parent, read, stat_of,
+};
+use crate::access::StoreKey;
+
+const PART_BYTES: usize = 1 << 20;
+
+/// How often a sweeping process may take a fresh temporary file away before we give up.
+const CREATE_ATTEMPTS: usize = 16;
+
+/// An upload under way: a locked file in the upload area.
+pub(super) struct LocalUpload {
+    /// `None` only while a blocking call holds it, or after one failed.
+    state: Option<State>,
+}
+
+struct State {
+    store: LocalStore,
+    key: StoreKey,
+    target: PathBuf,
+    /// The version that must still be there at commit.
+    version: Option<String>,
+    temporary: Temporary,
+}
+
+/// A file in the upload area; unlinked when dropped before it was published.
+///
+/// The unlink in `drop` blocks, but is one call, and the alternative is litter until the next start.
+struct Temporary {
+    uploads: Arc<Dir>,
+    name: String,
+    file: File,
+    published: bool,
+}
+
+impl LocalUpload {
+    pub(super) fn begin(store: &LocalStore, key: &StoreKey, base: Base) -> Result<Self> {
+        let target = new_name("write", key)?.to_owned();
+        refuse_directory(store, key)?;
+        let mut temporary = Temporary::create(&store.uploads)
+            .map_err(|error| StoreError::from_io("write", error))?;
+        let version = match base {
+            Base::Empty => None,
+            Base::Present { bytes, version } => {
+                temporary.copy_from(store, &target, bytes, version.as_deref())?;
+                version
+            }
+        };
+        let state = State { store: store.clone(), key: key.clone(), target, version, temporary };
+        Ok(Self { state: Some(state) })
+    }
+
+    fn take(&mut self) -> Result<State> {
+        // A call before failed and has already removed the temporary file.
+        self.state.take().ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))
+    }
+}
+
+#[async_trait]
+impl Upload for LocalUpload {
+    fn part_bytes(&self) -> usize {
+        PART_BYTES
+    }
+
+    async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
+        let mut state = self.take()?;
+        let state = blocking("write", move || {
+            for chunk in part {
+                state
+                    .temporary
+                    .file
+                    .write_all(&chunk)
+                    .map_err(|error| StoreError::from_io("write", error))?;
+            }
+            Ok(state)
+        });
+        self.state = Some(state.await?);
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<Stat> {
+        let state = self.take()?;
+        blocking("commit", move || state.commit()).await
+    }
+
+    async fn abort(mut self: Box<Self>) {
+        let Some(state) = self.state.take() else { return };
+        let dropped = blocking("abort", move || {
+            drop(state);
+            Ok(())
+        });
+        if let Err(error) = dropped.await {
+            tracing::warn!(%error, "an aborted upload may have left its temporary file");
+        }
+    }
+}
+
+impl State {
+    fn commit(mut self) -> Result<Stat> {
+        let failed = |error| StoreError::from_io("commit", error);
+        self.temporary.file.sync_all().map_err(failed)?;
+        refuse_directory(&self.store, &self.key)?;
+        // Held for a stat and a rename, by a blocking thread; it guards no data to be poisoned.
+        let commit = self.store.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.version.is_some() {
+            // Another process can still come between this look and the rename; its file is then
+            // replaced whole by ours, never mixed with it.
+            let present = self.store.stat_now("commit", &self.key);
+            if present.ok().and_then(|stat| stat.version) != self.version {
+                return Err(StoreError::new(ErrorKind::Changed, "commit"));
+            }
+        }
+        self.temporary
+            .uploads
+            .rename(&self.temporary.name, &self.store.root, &self.target)
+            .map_err(failed)?;
+        self.temporary.published = true;
+        drop(commit);
+        self.store.sync_directory(parent(&self.target)).map_err(failed)?;
+        let metadata = self.temporary.file.metadata().map_err(failed)?;
+        stat_of(&metadata).ok_or_else(|| StoreError::new(ErrorKind::Internal, "commit"))
+    }
+}
+
+impl Temporary {
+    /// Makes a file and holds its lock, which tells sweeping processes that it is in use.
+    fn create(uploads: &Arc<Dir>) -> io::Result<Self> {
+        for _ in 0..CREATE_ATTEMPTS {
+            let name = format!("{:032x}", rand::random::<u128>());
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            let file = uploads.open_with(&name, &options)?;
+            let temporary = Self { uploads: uploads.clone(), name, file, published: false };
+            // A sweep between the two calls above holds the lock, or has already unlinked the file.
+            if flock(&temporary.file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && temporary.file.metadata()?.nlink() > 0
+            {
+                return Ok(temporary);
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// Begins with the first `bytes` of the present file, shared with it where the file system can.
+    fn copy_from(
+        &mut self,
+        store: &LocalStore,
+        source: &std::path::Path,
+        bytes: u64,
+        version: Option<&str>,
+    ) -> Result<()> {
+        let failed = |error| StoreError::from_io("write", error);
+        let (mut present, metadata) = read::open_regular(&store.root, source)?;
+        let stat = stat_of(&metadata).ok_or_else(|| super::special_file("write"))?;
+        if version.is_some() && version != stat.version.as_deref() {
+            return Err(StoreError::new(ErrorKind::Changed, "write"));
+        }
+        if bytes > stat.size {
+            return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write"));
+        }
+        if ioctl_ficlone(&self.file, &present).is_ok() {
+            self.file.set_len(bytes).map_err(failed)?;
+        } else {
+            let copied = io::copy(&mut (&mut present).take(bytes), &mut self.file).map_err(failed)?;
+            if copied != bytes {
+                return Err(StoreError::new(ErrorKind::Changed, "write"));
+            }
+        }
+        self.file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        match self.uploads.remove_file(&self.name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot remove a temporary file; the next start will");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Removes temporary files that no living process holds.
+pub(super) fn sweep(uploads: &Dir) -> io::Result<()> {
+    let mut removed = 0_u32;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    for entry in uploads.entries()? {
+        let entry = entry?;
+        let swept = entry.open_with(&options).and_then(|file| {
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            entry.remove_file()
+        });
+        match swept {
+            Ok(()) => removed += 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => tracing::warn!(%error, "cannot sweep an entry of the upload area"),
+        }
+    }
+    if removed > 0 {
+        tracing::info!(removed, "removed temporary files of uploads that a stop cut off");
+    }
+    Ok(())
+}
+
+fn refuse_directory(store: &LocalStore, key: &StoreKey) -> Result<()> {
+    match store.occupant("write", key)? {
+        Some(stat) if stat.kind == Kind::Directory => {
+            Err(StoreError::new(ErrorKind::IsADirectory, "write"))
+        }
+        _ => Ok(()),
+    }
+}

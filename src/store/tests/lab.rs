@@ -1,0 +1,284 @@
+//! The stores that the suite runs over, and what each can do.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::{
+    super::{ErrorKind, LocalStore, ObjectStore, Store},
+    bytes, put,
+};
+use crate::{
+    access::StoreKey,
+    config::{FsBackend, S3Backend, S3Credentials, Secret, Timeouts},
+};
+
+/// What not every store can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Need {
+    /// A condition on what is read.
+    Conditions,
+    /// A condition on what is overwritten.
+    ConditionalWrite,
+    /// `UploadPartCopy`.
+    PartCopy,
+    /// Renaming a directory.
+    RenameDirectory,
+    /// An object `x` beside `x/y`, and keys no file system has.
+    FreeKeys,
+}
+
+/// One store under test and what is needed to look behind it.
+pub(super) struct Lab {
+    name: &'static str,
+    store: Box<dyn Store>,
+    directory: PathBuf,
+    s3: Option<S3Backend>,
+    _files: TempDir,
+    server: Option<JoinHandle<()>>,
+}
+
+pub(super) fn key(name: &str) -> StoreKey {
+    StoreKey::for_test("lab", name)
+}
+
+/// Defines one test per store for each behaviour.
+macro_rules! on_every_store {
+    ($(async fn $test:ident($lab:ident) $body:block)*) => {$(
+        mod $test {
+            #[allow(unused_imports, reason = "not every behaviour needs every name")]
+            use super::*;
+
+            async fn behaviour($lab: &Lab) $body
+
+            #[tokio::test]
+            async fn local() {
+                behaviour(&Lab::local()).await;
+            }
+
+            #[tokio::test]
+            async fn stand_in() {
+                behaviour(&Lab::stand_in().await).await;
+            }
+
+            #[tokio::test]
+            async fn gateway() {
+                if let Some(lab) = Lab::gateway().await {
+                    behaviour(&lab).await;
+                }
+            }
+        }
+    )*};
+}
+pub(super) use on_every_store;
+
+impl Lab {
+    pub(super) fn local() -> Self {
+        let files = TempDir::new().unwrap();
+        let root = files.path().to_owned();
+        let store = LocalStore::open(&FsBackend { root: root.clone() }).unwrap();
+        Self { name: "local", store: Box::new(store), directory: root, s3: None, _files: files, server: None }
+    }
+
+    /// `s3s-fs` over a temporary directory, served on a free port by a task that ends with the lab.
+    pub(super) async fn stand_in() -> Self {
+        let files = TempDir::new().unwrap();
+        let directory = files.path().join("bucket");
+        std::fs::create_dir(&directory).unwrap();
+        let (address, server) = serve(files.path()).await;
+        let s3 = s3_backend(&format!("http://{address}"), "key", "secret", "bucket", "");
+        let store = ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap();
+        Self {
+            name: "stand-in",
+            store: Box::new(store),
+            directory,
+            s3: Some(s3),
+            _files: files,
+            server: Some(server),
+        }
+    }
+
+    /// A fresh bucket of the gateway that the environment names.
+    pub(super) async fn gateway() -> Option<Self> {
+        Self::gateway_below("").await
+    }
+
+    /// The same, everything below a prefix of the bucket.
+    pub(super) async fn gateway_below(root: &str) -> Option<Self> {
+        static BUCKETS: AtomicU32 = AtomicU32::new(0);
+        let Ok(gateway) = std::env::var("CAUSEWAY_TEST_S3") else {
+            println!("skipped: CAUSEWAY_TEST_S3 (endpoint,access,secret) is not set");
+            assert!(std::env::var("REQUIRE_PEERS").is_err(), "a gateway is required here");
+            return None;
+        };
+        let [endpoint, access, secret] =
+            gateway.split(',').collect::<Vec<_>>().try_into().expect("endpoint,access,secret");
+        let bucket = format!(
+            "t{}-{}",
+            std::process::id(),
+            BUCKETS.fetch_add(1, Ordering::Relaxed)
+        );
+        let s3 = s3_backend(endpoint, access, secret, &bucket, root);
+        python(&s3, "s3.create_bucket(Bucket=bucket)").await;
+        let store = ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap();
+        Some(Self {
+            name: "gateway",
+            store: Box::new(store),
+            directory: PathBuf::new(),
+            s3: Some(s3),
+            _files: TempDir::new().unwrap(),
+            server: None,
+        })
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether this store can do it; a printed word where not.
+    pub(super) fn can(&self, need: Need) -> bool {
+        let can = match (self.name, need) {
+            ("local", Need::FreeKeys) => false,
+            ("local", _) => true,
+            (_, Need::RenameDirectory) => false,
+            // s3s-fs: no conditions on writes, and a path is a file of the disk.
+            ("stand-in", Need::ConditionalWrite | Need::FreeKeys) => false,
+            _ => true,
+        };
+        if !can {
+            println!("{}: cannot {need:?}", self.name);
+        }
+        can
+    }
+
+    /// What a read of a file says that was there and has gone.
+    pub(super) fn missing_source(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+
+    pub(super) fn takes(&self, _name: &str) -> bool {
+        true
+    }
+
+    /// Enough entries for more than one page or batch.
+    pub(super) fn many(&self) -> usize {
+        if self.name == "stand-in" { 1_050 } else { 2_345 }
+    }
+
+    pub(super) async fn fill(&self, directory: &str, count: usize) {
+        if self.name == "gateway" {
+            let script = format!(
+                "from concurrent.futures import ThreadPoolExecutor as P\n\
+                 list(P(16).map(lambda n: s3.put_object(Bucket=bucket, Key=f'{directory}/{{n:06}}', Body=b'x'), range({count})))"
+            );
+            python(self.s3.as_ref().unwrap(), &script).await;
+        } else {
+            for number in 0..count {
+                let path = self.directory.join(directory).join(format!("{number:06}"));
+                std::fs::write(path, b"x").unwrap();
+            }
+        }
+        put(self.store(), &format!("{directory}/000000"), &bytes(1)).await;
+    }
+
+    /// Runs a script with `s3` (boto3) and `bucket`; its last line of output is the answer.
+    pub(super) async fn script(&self, script: &str) -> String {
+        python(self.s3.as_ref().expect("an S3 store"), script).await
+    }
+
+    /// No unfinished upload and no temporary file.
+    pub(super) async fn assert_nothing_left(&self) {
+        match self.name {
+            "local" => {
+                let left = std::fs::read_dir(self.directory.join(".causeway-uploads")).unwrap();
+                assert_eq!(left.count(), 0);
+            }
+            "gateway" => {
+                let left = self
+                    .script("print(len(s3.list_multipart_uploads(Bucket=bucket).get('Uploads', [])))")
+                    .await;
+                assert_eq!(left, "0", "open multipart uploads");
+            }
+            _ => println!("{}: cannot list unfinished uploads", self.name),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(server) = &self.server {
+            server.abort();
+        }
+    }
+}
+
+fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &str) -> S3Backend {
+    S3Backend {
+        bucket: bucket.to_owned(),
+        region: "us-east-1".to_owned(),
+        endpoint: Some(endpoint.to_owned()),
+        root: root.to_owned(),
+        credentials: Some(S3Credentials {
+            access_key_id: access.to_owned(),
+            secret_access_key: Secret::new(secret),
+            session_token: None,
+        }),
+        virtual_host_style: false,
+        part_bytes: 5 << 20,
+        parts_in_flight: 2,
+    }
+}
+
+async fn serve(directory: &Path) -> (SocketAddr, JoinHandle<()>) {
+    let files = s3s_fs::FileSystem::new(directory).unwrap();
+    let mut builder = s3s::service::S3ServiceBuilder::new(files);
+    builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
+    let service = builder.build();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        // The connections belong to this task and end with it.
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = service.clone();
+            connections.spawn(async move {
+                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    (address, server)
+}
+
+/// boto3 sees what OpenDAL does not: open uploads, raw keys, metadata.
+async fn python(s3: &S3Backend, script: &str) -> String {
+    let credentials = s3.credentials.as_ref().unwrap();
+    let prelude = format!(
+        "import boto3, botocore\n\
+         s3 = boto3.client('s3', endpoint_url={:?}, aws_access_key_id={:?}, aws_secret_access_key={:?}, region_name='us-east-1', \
+         config=botocore.config.Config(s3={{'addressing_style': 'path'}}, max_pool_connections=16))\n\
+         bucket = {:?}\n",
+        s3.endpoint.as_deref().unwrap(),
+        credentials.access_key_id,
+        credentials.secret_access_key.expose(),
+        s3.bucket,
+    );
+    let output = tokio::process::Command::new("python3")
+        .args(["-c", &(prelude + script)])
+        .output()
+        .await
+        .expect("python3 with boto3");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer = String::from_utf8(output.stdout).unwrap();
+    answer.lines().last().unwrap_or_default().to_owned()
+}

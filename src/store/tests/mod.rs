@@ -1,0 +1,392 @@
+//! One behaviour suite over every store: a local directory, the S3 stand-in `s3s-fs` in this process,
+//! and a real gateway where `CAUSEWAY_TEST_S3` names one (`endpoint,access,secret`; see LAB.md).
+//!
+//! What a stand-in cannot do is said by [`Lab::can`] and printed, never skipped in silence.
+
+mod lab;
+mod object;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+
+use self::lab::{Lab, Need, key, on_every_store};
+use super::{Base, ErrorKind, Kind, Result, Stat, Store};
+
+/// Bytes that differ at every place, so that an exchange of parts shows.
+fn bytes(count: usize) -> Bytes {
+    (0..count).map(|at| (at % 251 + at / 65_521) as u8).collect::<Vec<_>>().into()
+}
+
+async fn put_onto(store: &dyn Store, name: &str, base: Base, content: &Bytes) -> Result<Stat> {
+    let mut upload = store.write(&key(name), base).await?;
+    let mut rest = content.clone();
+    while !rest.is_empty() {
+        let mut part = rest.split_to(upload.part_bytes().min(rest.len()));
+        // Several chunks to a part, as they come from a data connection.
+        let mut chunks = Vec::new();
+        while !part.is_empty() {
+            chunks.push(part.split_to(part.len().min(100_000)));
+        }
+        if let Err(error) = upload.write(chunks).await {
+            upload.abort().await;
+            return Err(error);
+        }
+    }
+    upload.commit().await
+}
+
+async fn put(store: &dyn Store, name: &str, content: &Bytes) -> Stat {
+    put_onto(store, name, Base::Empty, content).await.expect(name)
+}
+
+async fn get_from(store: &dyn Store, name: &str, offset: u64, stat: &Stat) -> Result<Bytes> {
+    let chunks: Vec<Bytes> = store.read(&key(name), offset, stat).await?.try_collect().await?;
+    Ok(chunks.concat().into())
+}
+
+async fn get(store: &dyn Store, name: &str) -> Bytes {
+    let stat = store.stat(&key(name)).await.expect(name);
+    get_from(store, name, 0, &stat).await.expect(name)
+}
+
+async fn names(store: &dyn Store, directory: &str) -> Vec<(String, Kind)> {
+    let entries = store.list(&key(directory)).await.expect(directory);
+    let mut names: Vec<_> =
+        entries.map_ok(|entry| (entry.name, entry.stat.kind)).try_collect().await.unwrap();
+    names.sort_by(|one, other| one.0.cmp(&other.0));
+    names
+}
+
+async fn mkdir(store: &dyn Store, name: &str) {
+    store.make_directory(&key(name)).await.expect(name);
+}
+
+#[track_caller]
+fn fails_with<T>(result: Result<T>, kind: ErrorKind) {
+    match result {
+        Ok(_) => panic!("succeeded where {kind:?} was due"),
+        Err(error) => assert_eq!(error.kind(), kind, "{error} {:?}", std::error::Error::source(&error)),
+    }
+}
+
+async fn kind_of(store: &dyn Store, name: &str) -> Option<Kind> {
+    match store.stat(&key(name)).await {
+        Ok(stat) => Some(stat.kind),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+on_every_store! {
+    async fn a_file_comes_back_as_it_went(lab) {
+        let store = lab.store();
+        for size in [0, 1, 5_000, (1 << 20) - 1, 1 << 20, (5 << 20) + 1, (17 << 20) + 3] {
+            let content = bytes(size);
+            let committed = put(store, "file", &content).await;
+            assert_eq!((committed.kind, committed.size), (Kind::File, size as u64));
+            let stat = store.stat(&key("file")).await.unwrap();
+            assert_eq!(stat.size, size as u64);
+            assert_eq!(stat.version, committed.version, "the commit says what stands there");
+            assert!(stat.modified.is_some());
+            assert_eq!(get(store, "file").await, content, "{size} bytes");
+        }
+        lab.assert_nothing_left().await;
+    }
+
+    async fn reading_begins_at_an_offset(lab) {
+        let store = lab.store();
+        let content = bytes(700_000);
+        put(store, "file", &content).await;
+        let stat = store.stat(&key("file")).await.unwrap();
+        for offset in [0, 1, 262_144, 699_999, 700_000] {
+            let read = get_from(store, "file", offset as u64, &stat).await.unwrap();
+            assert_eq!(read, content.slice(offset..));
+        }
+        fails_with(get_from(store, "file", 700_001, &stat).await, ErrorKind::OffsetBeyondEnd);
+    }
+
+    async fn reading_serves_one_generation(lab) {
+        if !lab.can(Need::Conditions) { return }
+        let store = lab.store();
+        put(store, "file", &bytes(100)).await;
+        let old = store.stat(&key("file")).await.unwrap();
+        put(store, "file", &bytes(101)).await;
+        fails_with(get_from(store, "file", 0, &old).await, ErrorKind::Changed);
+        fails_with(get_from(store, "missing", 0, &old).await, lab.missing_source());
+    }
+
+    async fn an_aborted_upload_leaves_nothing(lab) {
+        let store = lab.store();
+        put(store, "file", &bytes(10)).await;
+        for parts in 0..3 {
+            let mut upload = store.write(&key("file"), Base::Empty).await.unwrap();
+            for _ in 0..parts {
+                let part = bytes(upload.part_bytes());
+                upload.write(vec![part]).await.unwrap();
+            }
+            upload.abort().await;
+            assert_eq!(get(store, "file").await, bytes(10), "the old file stays");
+            lab.assert_nothing_left().await;
+        }
+        let upload = store.write(&key("new"), Base::Empty).await.unwrap();
+        upload.abort().await;
+        assert_eq!(kind_of(store, "new").await, None);
+    }
+
+    async fn an_upload_is_invisible_until_its_commit(lab) {
+        let store = lab.store();
+        let mut upload = store.write(&key("file"), Base::Empty).await.unwrap();
+        let part = bytes(upload.part_bytes());
+        upload.write(vec![part.clone()]).await.unwrap();
+        upload.write(vec![part.clone()]).await.unwrap();
+        assert_eq!(kind_of(store, "file").await, None);
+        assert_eq!(names(store, "").await, []);
+        upload.commit().await.unwrap();
+        assert_eq!(get(store, "file").await, [part.clone(), part].concat());
+    }
+
+    async fn of_two_uploads_of_one_name_the_last_commit_wins(lab) {
+        let store = lab.store();
+        let mut one = store.write(&key("file"), Base::Empty).await.unwrap();
+        let mut two = store.write(&key("file"), Base::Empty).await.unwrap();
+        one.write(vec![bytes(10)]).await.unwrap();
+        two.write(vec![bytes(20)]).await.unwrap();
+        two.commit().await.unwrap();
+        one.commit().await.unwrap();
+        assert_eq!(get(store, "file").await, bytes(10));
+        lab.assert_nothing_left().await;
+    }
+
+    async fn append_and_restart_keep_the_first_bytes(lab) {
+        let store = lab.store();
+        let mut sizes = vec![(0, 0), (10, 10), (10, 4), (6 << 20, 1 << 20)];
+        if lab.can(Need::PartCopy) {
+            sizes.extend([(6 << 20, 6 << 20), (20 << 20, (5 << 20) + 1)]);
+        }
+        for (size, kept) in sizes {
+            let old = bytes(size);
+            put(store, "file", &old).await;
+            let version = store.stat(&key("file")).await.unwrap().version;
+            for tail in [0, 3, 9 << 20] {
+                let tail = bytes(tail);
+                let base = Base::Present { bytes: kept as u64, version: version.clone() };
+                let wanted = [old.slice(..kept), tail.clone()].concat();
+                let committed = put_onto(store, "file", base, &tail).await.unwrap();
+                assert_eq!(committed.size, wanted.len() as u64);
+                assert!(get(store, "file").await == wanted, "{kept} of {size} and {}", tail.len());
+                put(store, "file", &old).await;
+                // Locally each generation has its own version, whatever it holds.
+                if store.stat(&key("file")).await.unwrap().version != version { break }
+            }
+        }
+        lab.assert_nothing_left().await;
+    }
+
+    async fn append_to_a_changed_file_is_refused(lab) {
+        let store = lab.store();
+        put(store, "file", &bytes(10)).await;
+        let version = store.stat(&key("file")).await.unwrap().version;
+        let stale = Base::Present { bytes: 10, version: version.clone() };
+        let beyond = Base::Present { bytes: 11, version };
+        fails_with(put_onto(store, "file", beyond, &bytes(1)).await, ErrorKind::OffsetBeyondEnd);
+        put(store, "file", &bytes(12)).await;
+        fails_with(put_onto(store, "file", stale.clone(), &bytes(1)).await, ErrorKind::Changed);
+        fails_with(put_onto(store, "missing", stale, &bytes(1)).await, ErrorKind::NotFound);
+        lab.assert_nothing_left().await;
+    }
+
+    async fn a_file_changed_during_an_append_is_not_overwritten(lab) {
+        if !lab.can(Need::ConditionalWrite) { return }
+        let store = lab.store();
+        put(store, "file", &bytes(10)).await;
+        let version = store.stat(&key("file")).await.unwrap().version;
+        let base = Base::Present { bytes: 10, version };
+        let mut upload = store.write(&key("file"), base).await.unwrap();
+        upload.write(vec![bytes(5)]).await.unwrap();
+        put(store, "file", &bytes(12)).await;
+        fails_with(upload.commit().await, ErrorKind::Changed);
+        assert_eq!(get(store, "file").await, bytes(12));
+        lab.assert_nothing_left().await;
+    }
+
+    async fn a_directory_lives_from_its_making_to_its_removal(lab) {
+        let store = lab.store();
+        mkdir(store, "d").await;
+        assert_eq!(kind_of(store, "d").await, Some(Kind::Directory));
+        fails_with(store.make_directory(&key("d")).await, ErrorKind::AlreadyExists);
+        fails_with(store.make_directory(&key("missing/d")).await, ErrorKind::NotFound);
+        fails_with(store.make_directory(&key("")).await, ErrorKind::AlreadyExists);
+        put(store, "file", &bytes(1)).await;
+        fails_with(store.make_directory(&key("file")).await, ErrorKind::AlreadyExists);
+        mkdir(store, "d/e").await;
+        fails_with(store.remove_directory(&key("d")).await, ErrorKind::NotEmpty);
+        store.remove_directory(&key("d/e")).await.unwrap();
+        assert_eq!(kind_of(store, "d").await, Some(Kind::Directory));
+        store.remove_directory(&key("d")).await.unwrap();
+        assert_eq!(kind_of(store, "d").await, None);
+        fails_with(store.remove_directory(&key("d")).await, ErrorKind::NotFound);
+        fails_with(store.remove_directory(&key("file")).await, ErrorKind::NotADirectory);
+        fails_with(store.remove_directory(&key("")).await, ErrorKind::PermissionDenied);
+    }
+
+    async fn siblings_survive_the_removal_of_a_directory(lab) {
+        let store = lab.store();
+        mkdir(store, "foo").await;
+        mkdir(store, "foobar").await;
+        put(store, "foobar/file", &bytes(2)).await;
+        put(store, "foo.txt", &bytes(3)).await;
+        put(store, "foo/file", &bytes(4)).await;
+        assert_eq!(names(store, "foo").await, [("file".into(), Kind::File)]);
+        fails_with(store.remove_directory(&key("foo")).await, ErrorKind::NotEmpty);
+        store.remove_file(&key("foo/file")).await.unwrap();
+        store.remove_directory(&key("foo")).await.unwrap();
+        assert_eq!(get(store, "foobar/file").await, bytes(2));
+        assert_eq!(get(store, "foo.txt").await, bytes(3));
+        assert_eq!(
+            names(store, "").await,
+            [("foo.txt".into(), Kind::File), ("foobar".into(), Kind::Directory)]
+        );
+    }
+
+    async fn deleting_a_file_says_what_was_there(lab) {
+        let store = lab.store();
+        mkdir(store, "d").await;
+        put(store, "d/file", &bytes(1)).await;
+        fails_with(store.remove_file(&key("missing")).await, ErrorKind::NotFound);
+        fails_with(store.remove_file(&key("d")).await, ErrorKind::IsADirectory);
+        store.remove_file(&key("d/file")).await.unwrap();
+        fails_with(store.remove_file(&key("d/file")).await, ErrorKind::NotFound);
+        assert_eq!(kind_of(store, "d").await, Some(Kind::Directory), "the directory outlives it");
+        assert_eq!(names(store, "d").await, []);
+    }
+
+    async fn uploads_need_a_directory_and_a_free_name(lab) {
+        let store = lab.store();
+        mkdir(store, "d").await;
+        fails_with(store.write(&key("missing/file"), Base::Empty).await, ErrorKind::NotFound);
+        fails_with(store.write(&key("d"), Base::Empty).await, ErrorKind::IsADirectory);
+        fails_with(store.write(&key(""), Base::Empty).await, ErrorKind::IsADirectory);
+        lab.assert_nothing_left().await;
+    }
+
+    async fn listings_show_files_and_directories(lab) {
+        let store = lab.store();
+        assert_eq!(names(store, "").await, []);
+        mkdir(store, "d").await;
+        mkdir(store, "d/e").await;
+        put(store, "d/e/deep", &bytes(1)).await;
+        put(store, "d/file", &bytes(7)).await;
+        put(store, "d/.hidden", &bytes(1)).await;
+        assert_eq!(
+            names(store, "d").await,
+            [
+                (".hidden".into(), Kind::File),
+                ("e".into(), Kind::Directory),
+                ("file".into(), Kind::File)
+            ]
+        );
+        let entries: Vec<_> =
+            store.list(&key("d")).await.unwrap().try_collect().await.unwrap();
+        let file = entries.into_iter().find(|entry| entry.name == "file").unwrap();
+        assert_eq!(file.stat, store.stat(&key("d/file")).await.unwrap(), "one truth for both");
+        fails_with(store.list(&key("missing")).await.map(drop), ErrorKind::NotFound);
+        fails_with(store.list(&key("d/file")).await.map(drop), ErrorKind::NotADirectory);
+    }
+
+    async fn a_listing_of_many_entries_is_complete(lab) {
+        let store = lab.store();
+        mkdir(store, "many").await;
+        let count = lab.many();
+        lab.fill("many", count).await;
+        let names = names(store, "many").await;
+        assert_eq!(names.len(), count);
+        assert!(names.windows(2).all(|pair| pair[0].0 < pair[1].0), "no name twice");
+        let first = store.list(&key("many")).await.unwrap();
+        drop(first); // A client that went away.
+    }
+
+    async fn odd_names_survive_the_round_trip(lab) {
+        let store = lab.store();
+        mkdir(store, "odd").await;
+        let odd = [
+            " leading", "in side", "100%", "%2e%2e", "a+b", "#hash", "q?x=1&y", "\u{e4}\u{1f600}",
+            "semi;colon", "a:b", "a\\b", "~", "*", "-x", "\"quoted\"", "CON", "...", "it's", "=", "<&>",
+        ];
+        let odd = odd.iter().filter(|name| lab.takes(name));
+        let mut wanted = Vec::new();
+        for name in odd {
+            let path = format!("odd/{name}");
+            put(store, &path, &bytes(name.len())).await;
+            assert_eq!(get(store, &path).await, bytes(name.len()), "{name:?}");
+            mkdir(store, &format!("{path}.d")).await;
+            wanted.extend([((*name).to_owned(), Kind::File), (format!("{name}.d"), Kind::Directory)]);
+        }
+        wanted.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(names(store, "odd").await, wanted);
+        for (name, kind) in wanted {
+            let path = format!("odd/{name}");
+            match kind {
+                Kind::File => {
+                    store.rename(&key(&path), &key("odd/renamed")).await.expect(&name);
+                    store.rename(&key("odd/renamed"), &key(&path)).await.expect(&name);
+                    store.remove_file(&key(&path)).await.expect(&name);
+                }
+                Kind::Directory => store.remove_directory(&key(&path)).await.expect(&name),
+            }
+        }
+        assert_eq!(names(store, "odd").await, []);
+    }
+
+    async fn overlong_names_are_refused(lab) {
+        let store = lab.store();
+        let long = "n".repeat(1100);
+        fails_with(store.write(&key(&long), Base::Empty).await, ErrorKind::NameNotAllowed);
+        fails_with(store.make_directory(&key(&long)).await, ErrorKind::NameNotAllowed);
+    }
+
+    async fn a_rename_moves_all_bytes(lab) {
+        let store = lab.store();
+        mkdir(store, "in").await;
+        mkdir(store, "out").await;
+        let content = bytes(20 << 20);
+        put(store, "in/file.part", &content).await;
+        put(store, "out/file", &bytes(3)).await;
+        store.rename(&key("in/file.part"), &key("out/file")).await.unwrap();
+        assert!(get(store, "out/file").await == content);
+        assert_eq!(kind_of(store, "in/file.part").await, None);
+        assert_eq!(kind_of(store, "in").await, Some(Kind::Directory), "the directory outlives it");
+        store.rename(&key("out/file"), &key("out/file")).await.unwrap();
+        assert!(get(store, "out/file").await == content, "onto itself");
+        lab.assert_nothing_left().await;
+    }
+
+    async fn a_rename_refuses_what_it_would_damage(lab) {
+        let store = lab.store();
+        mkdir(store, "d").await;
+        put(store, "file", &bytes(3)).await;
+        fails_with(store.rename(&key("missing"), &key("x")).await, ErrorKind::NotFound);
+        fails_with(store.rename(&key("file"), &key("d")).await, ErrorKind::IsADirectory);
+        fails_with(store.rename(&key("file"), &key("missing/x")).await, ErrorKind::NotFound);
+        fails_with(store.rename(&key("file"), &key("")).await, ErrorKind::IsADirectory);
+        assert_eq!(get(store, "file").await, bytes(3));
+        assert_eq!(kind_of(store, "d").await, Some(Kind::Directory));
+    }
+
+    async fn a_directory_is_renamed_or_refused(lab) {
+        let store = lab.store();
+        mkdir(store, "d").await;
+        put(store, "d/file", &bytes(3)).await;
+        let renamed = store.rename(&key("d"), &key("e")).await;
+        if lab.can(Need::RenameDirectory) {
+            renamed.unwrap();
+            assert_eq!(get(store, "e/file").await, bytes(3));
+            mkdir(store, "f").await;
+            fails_with(store.rename(&key("e"), &key("f")).await, ErrorKind::IsADirectory);
+            put(store, "g", &bytes(1)).await;
+            fails_with(store.rename(&key("e"), &key("g")).await, ErrorKind::NotADirectory);
+        } else {
+            fails_with(renamed, ErrorKind::Unsupported);
+            assert_eq!(get(store, "d/file").await, bytes(3));
+        }
+    }
+}

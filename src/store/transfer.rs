@@ -1,0 +1,162 @@
+//! What every transfer has: progress, a way to cancel it, and how it can fail.
+
+use std::{
+    io,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::{ErrorKind, StoreError};
+use crate::access::Denied;
+
+/// A data connection, ready for bytes. Reading 0 bytes is the proven end of the client's file:
+/// the edge turns every other end into an error.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Wire for T {}
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// STOR, STOU, APPE.
+    Upload,
+    /// RETR.
+    Download,
+    /// LIST, NLST, MLSD.
+    Listing,
+}
+
+/// Why a running transfer is stopped from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// The client sent ABOR.
+    Aborted,
+    /// The control connection ended.
+    ControlLost,
+    /// The server stops and the drain deadline has passed.
+    Shutdown,
+}
+
+/// Handle on one running transfer, shared by the edge (which cancels and asks) and the store side.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    reason: OnceLock<CancelReason>,
+    cancelled: CancellationToken,
+}
+
+/// How a command on the store failed, with everything the log needs; the client gets
+/// [`Failure::reply`].
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// `access` said no.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data connection ended without `close_notify`.
+    #[error("data connection ended without close_notify")]
+    Truncated,
+    /// The data connection broke.
+    #[error("data connection broke: {0}")]
+    Broken(#[source] io::Error),
+    /// No byte moved for this long.
+    #[error("no byte moved for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// Stopped from outside.
+    #[error("cancelled: {0:?}")]
+    Cancelled(CancelReason),
+    /// The commit took longer than its deadline; it may still happen.
+    #[error("commit did not finish in {} s", .0.as_secs())]
+    CommitTimeout(Duration),
+    /// The engine asked for something the edge did not intend.
+    #[error("engine asked for something else: {0}")]
+    Intent(&'static str),
+}
+
+impl Progress {
+    /// Bytes moved so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds `bytes` moved.
+    pub(super) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Stops the transfer; the first reason stays.
+    pub fn cancel(&self, reason: CancelReason) {
+        // `set` fails if somebody was first, and then their reason is the true one.
+        let _ = self.reason.set(reason);
+        self.cancelled.cancel();
+    }
+
+    /// Completes when the transfer is to stop.
+    pub async fn cancelled(&self) -> Failure {
+        self.cancelled.cancelled().await;
+        Failure::Cancelled(self.reason.get().copied().unwrap_or(CancelReason::Shutdown))
+    }
+}
+
+impl Failure {
+    /// From an I/O error of the data connection. rustls reports a missing `close_notify` as
+    /// `UnexpectedEof` (tokio-rustls 0.26).
+    pub fn from_wire(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Self::Truncated
+        } else {
+            Self::Broken(error)
+        }
+    }
+
+    /// FTP reply code and text (RFC 959 §4.2): no path, no vendor text.
+    pub fn reply(&self) -> (u16, &'static str) {
+        match self {
+            Self::Denied(Denied::NotMounted) => ErrorKind::NotFound.reply(),
+            Self::Denied(_) => ErrorKind::PermissionDenied.reply(),
+            Self::Store(error) => error.reply(),
+            Self::Truncated => (426, "Data connection ended without TLS close_notify"),
+            Self::Broken(_) => (426, "Data connection broken"),
+            Self::Stalled(_) => (426, "Data connection stalled"),
+            Self::Cancelled(CancelReason::Shutdown) => (426, "Server is shutting down"),
+            Self::Cancelled(_) => (426, "Transfer aborted"),
+            Self::CommitTimeout(_) => (451, "Storage did not confirm the file in time"),
+            Self::Intent(_) => (451, "Internal error"),
+        }
+    }
+
+    /// Whether an operator must look.
+    pub fn log_level(&self) -> tracing::Level {
+        match self {
+            Self::Store(error) => error.kind().log_level(),
+            Self::Denied(_) => tracing::Level::INFO,
+            Self::CommitTimeout(_) | Self::Intent(_) => tracing::Level::ERROR,
+            Self::Truncated | Self::Broken(_) | Self::Stalled(_) => tracing::Level::WARN,
+            Self::Cancelled(_) => tracing::Level::DEBUG,
+        }
+    }
+
+    /// Bounded label for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "denied",
+            Self::Store(error) => error.kind().label(),
+            Self::Truncated => "truncated",
+            Self::Broken(_) => "broken",
+            Self::Stalled(_) => "stalled",
+            Self::Cancelled(CancelReason::Aborted) => "aborted",
+            Self::Cancelled(CancelReason::ControlLost) => "control_lost",
+            Self::Cancelled(CancelReason::Shutdown) => "shutdown",
+            Self::CommitTimeout(_) => "commit_timeout",
+            Self::Intent(_) => "internal",
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From a data connection into a store: [`Incoming`].
+//!
+//! Owns the pump between a [`Wire`] and an [`Upload`]. Two tasks share the work, because they fail
+//! differently: the session's own future reads the wire and may stop at any await (ABOR, stall, lost
+//! control connection); the writer task owns the [`Upload`], whose futures must be awaited to the
+//! end, and ends by `commit` or `abort`, never otherwise.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    ErrorKind, Result, Stat, StoreError, Upload,
+    budget::{Budget, Chunk},
+    transfer::{Failure, Progress, Wire},
+};
+
+/// First chunk of an upload: most files of small devices fit.
+const FIRST_CHUNK_BYTES: usize = 16 << 10;
+/// Largest chunk: one read of a fast connection, and what one upload takes from the budget at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// An upload that the store has accepted and whose bytes have not begun to arrive.
+///
+/// Dropping it aborts the upload.
+#[derive(Debug)]
+pub struct Incoming {
+    orders: mpsc::Sender<Order>,
+    outcome: oneshot::Receiver<Result<Stat>>,
+    /// Size of the next part: the writer task raises it as the upload grows.
+    part_bytes: Arc<AtomicUsize>,
+    budget: Budget,
+}
+
+/// Deadlines of a transfer.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// Longest time without a byte on the data connection.
+    pub stall: Duration,
+    /// Longest wait for the commit.
+    pub commit: Duration,
+}
+
+/// What the writer task is told. A channel that closes without [`Order::Commit`] means abort.
+#[derive(Debug)]
+enum Order {
+    /// Write this part.
+    Part(Vec<Bytes>),
+    /// Make it visible.
+    Commit,
+}
+
+impl Incoming {
+    /// Starts the writer task for `upload` on `tasks`, which outlives the session.
+    pub fn start(upload: Box<dyn Upload>, budget: Budget, tasks: &TaskTracker) -> Self {
+        let part_bytes = Arc::new(AtomicUsize::new(upload.part_bytes()));
+        let next_part_bytes = Arc::clone(&part_bytes);
+        // One order waits while another is carried out: more would only hide back-pressure.
+        let (orders, inbox) = mpsc::channel(1);
+        let (report, outcome) = oneshot::channel();
+        let span = tracing::Span::current();
+        // The task outlives the session on purpose: an aborted upload is cleaned up even if the
+        // client is gone. It ends when `orders` is dropped; the tracker makes shutdown wait for it.
+        tasks.spawn(tracing::Instrument::instrument(
+            async move {
+                // A dropped receiver means that nobody waits for the answer any more.
+                let _ = report.send(carry_out(upload, inbox, &next_part_bytes).await);
+            },
+            span,
+        ));
+        Self { orders, outcome, part_bytes, budget }
+    }
+
+    /// Receives the whole file and commits it.
+    ///
+    /// The object is visible if and only if this returns `Ok`, or [`Failure::CommitTimeout`] and the
+    /// store finished later.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before the end of the file aborts the upload.
+    pub async fn receive(
+        mut self,
+        wire: &mut dyn Wire,
+        progress: &Arc<Progress>,
+        deadlines: Deadlines,
+    ) -> std::result::Result<Stat, Failure> {
+        tokio::select! {
+            biased;
+            cancelled = progress.cancelled() => return Err(cancelled),
+            filled = self.fill(wire, progress, deadlines.stall) => filled?,
+        }
+        // Clients that wait for our close_notify before they read the reply (Python's ssl.unwrap)
+        // get it now and not after a slow commit. The file is complete: an error here is theirs.
+        let _ = timeout(deadlines.stall, wire.shutdown()).await;
+        if self.orders.send(Order::Commit).await.is_err() {
+            return Err(self.failed().await);
+        }
+        match timeout(deadlines.commit, &mut self.outcome).await {
+            Ok(outcome) => Ok(outcome.unwrap_or_else(|_| Err(lost_writer()))?),
+            Err(_) => Err(Failure::CommitTimeout(deadlines.commit)),
+        }
+    }
+
+    /// Reads until the proven end of the file and hands over every part.
+    async fn fill(
+        &mut self,
+        wire: &mut dyn Wire,
+        progress: &Progress,
+        stall: Duration,
+    ) -> std::result::Result<(), Failure> {
+        let mut chunk_bytes = FIRST_CHUNK_BYTES;
+        loop {
+            let mut part = Vec::new();
+            let mut express = None;
+            let mut left = self.part_bytes.load(Ordering::Relaxed);
+            let mut ended = false;
+            while left > 0 && !ended {
+                let mut chunk = self.budget.chunk(chunk_bytes.min(left), &mut express).await;
+                ended = fill_chunk(wire, &mut chunk, progress, stall).await?;
+                left -= chunk.len();
+                if !chunk.is_empty() {
+                    part.push(chunk.freeze());
+                }
+                chunk_bytes = (chunk_bytes * 2).min(CHUNK_BYTES);
+            }
+            // The lane ends here: what the part holds is on its way to the store and comes back.
+            drop(express);
+            if !part.is_empty() {
+                self.hand_over(part).await?;
+            }
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, part: Vec<Bytes>) -> std::result::Result<(), Failure> {
+        if self.orders.send(Order::Part(part)).await.is_err() {
+            return Err(self.failed().await);
+        }
+        Ok(())
+    }
+
+    /// Why the writer task ended early.
+    async fn failed(&mut self) -> Failure {
+        let error = match (&mut self.outcome).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(_)) | Err(_) => lost_writer(),
+        };
+        Failure::Store(error)
+    }
+}
+
+/// The writer task: the only owner of the upload, from its first part to `commit` or `abort`.
+async fn carry_out(
+    mut upload: Box<dyn Upload>,
+    mut inbox: mpsc::Receiver<Order>,
+    next_part_bytes: &AtomicUsize,
+) -> Result<Stat> {
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Part(part) => {
+                if let Err(error) = upload.write(part).await {
+                    upload.abort().await;
+                    return Err(error);
+                }
+                next_part_bytes.store(upload.part_bytes(), Ordering::Relaxed);
+            }
+            Order::Commit => return upload.commit().await,
+        }
+    }
+    upload.abort().await;
+    Err(StoreError::new(ErrorKind::Internal, "write"))
+}
+
+/// Reads until `chunk` is full; says whether the file ended.
+async fn fill_chunk(
+    wire: &mut dyn Wire,
+    chunk: &mut Chunk,
+    progress: &Progress,
+    stall: Duration,
+) -> std::result::Result<bool, Failure> {
+    while !chunk.is_full() {
+        let read = timeout(stall, wire.read_buf(&mut chunk.room()))
+            .await
+            .map_err(|_| Failure::Stalled(stall))?
+            .map_err(Failure::from_wire)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        progress.add(read);
+    }
+    Ok(false)
+}
+
+fn lost_writer() -> StoreError {
+    StoreError::with_source(ErrorKind::Internal, "write", "the writer task is gone")
+}

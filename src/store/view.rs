@@ -1,0 +1,247 @@
+//! [`View`]: the file system that one logged-in account sees.
+//!
+//! Joins [`crate::access`] (may I, and where is it) with the [`Store`]s (do it). Every method takes a
+//! [`VirtualPath`], authorises it and only then touches a store. Called by the edge for the checks
+//! before a `150`, and by [`super::backend`] for what libunftp dispatches.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream, stream::BoxStream};
+
+use super::{
+    Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload, listing::Permissions,
+    transfer::Failure,
+};
+use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
+
+/// The configured backends by name.
+pub type Stores = BTreeMap<Arc<str>, Arc<dyn Store>>;
+
+/// One account's tree over the configured stores.
+#[derive(Clone, Debug)]
+pub struct View {
+    tree: Tree,
+    stores: Arc<Stores>,
+}
+
+type Outcome<T> = std::result::Result<T, Failure>;
+
+impl View {
+    /// The view of `tree` over `stores`.
+    pub fn new(tree: Tree, stores: Arc<Stores>) -> Self {
+        Self { tree, stores }
+    }
+
+    /// Whose view it is.
+    pub fn account(&self) -> &Account {
+        self.tree.account()
+    }
+
+    /// Makes the directories that this account's writable mounts start at, so that a new user can
+    /// upload at once. A failure is no reason to refuse the login: the user may still read.
+    pub async fn prepare_home(&self) {
+        for key in self.tree.writable_roots() {
+            let Some(store) = self.stores.get(key.backend()) else { continue };
+            if let Err(error) = store.make_directories(&key).await {
+                tracing::warn!(%error, "home directory could not be made");
+            }
+        }
+    }
+
+    /// Key and rights of a path, for the `unique` and `perm` facts (RFC 3659 §7.5); `None` where
+    /// nothing is mounted.
+    pub fn describe(&self, path: &VirtualPath) -> Option<(StoreKey, Permissions)> {
+        let key = self.tree.authorise(Action::List, path).ok()?;
+        let write = match self.tree.authorise(Action::Write, path) {
+            Ok(_) | Err(Denied::MountPoint(_)) => true,
+            Err(Denied::ReadOnlyAccount | Denied::ReadOnlyMount(_) | Denied::NotMounted) => false,
+        };
+        Some((key, Permissions { write, fixed: self.tree.is_fixed(path) }))
+    }
+
+    /// Stats a file or directory.
+    pub async fn stat(&self, path: &VirtualPath) -> Outcome<Stat> {
+        match self.located(Action::List, path) {
+            Ok((store, key)) => match store.stat(&key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
+                    Ok(directory())
+                }
+                stat => Ok(stat?),
+            },
+            Err(Failure::Denied(Denied::NotMounted)) if self.leads_to_mount(path) => Ok(directory()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Lists a directory, mount points included.
+    pub async fn list(&self, path: &VirtualPath) -> Outcome<BoxStream<'static, Result<Entry>>> {
+        let mounts = self.tree.mount_names(path);
+        let listed = match self.located(Action::List, path) {
+            Ok((store, key)) => match store.list(&key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
+                    stream::empty().boxed()
+                }
+                listed => listed?,
+            },
+            Err(Failure::Denied(Denied::NotMounted)) if self.leads_to_mount(path) => {
+                stream::empty().boxed()
+            }
+            Err(failure) => return Err(failure),
+        };
+        if mounts.is_empty() {
+            return Ok(listed);
+        }
+        // A mount hides what the store below it has under the same name.
+        let points: Vec<_> = mounts
+            .iter()
+            .map(|name| Ok(Entry { name: name.clone(), stat: directory() }))
+            .collect();
+        let rest = listed.filter(move |entry| {
+            let hidden = entry.as_ref().is_ok_and(|entry| mounts.contains(&entry.name));
+            std::future::ready(!hidden)
+        });
+        Ok(stream::iter(points).chain(rest).boxed())
+    }
+
+    /// Opens a file for reading from `offset` on and says how large it is.
+    pub async fn read(
+        &self,
+        path: &VirtualPath,
+        offset: u64,
+    ) -> Outcome<(Stat, BoxStream<'static, Result<Bytes>>)> {
+        let (store, key) = self.located(Action::Read, path)?;
+        let stat = store.stat(&key).await?;
+        if stat.kind == Kind::Directory {
+            return Err(StoreError::new(ErrorKind::IsADirectory, "read").into());
+        }
+        if offset > stat.size {
+            return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "read").into());
+        }
+        if offset == stat.size {
+            // An empty range has no HTTP form (RFC 9110 §14.1.2: 416), and nothing to read.
+            return Ok((stat, stream::empty().boxed()));
+        }
+        let bytes = store.read(&key, offset, &stat).await?;
+        Ok((stat, bytes))
+    }
+
+    /// Begins to replace or create a file (`append: None`), or to continue the present one from
+    /// `append` bytes on ([`AppendFrom::End`]: all it has).
+    pub async fn write(
+        &self,
+        path: &VirtualPath,
+        append: Option<AppendFrom>,
+    ) -> Outcome<Box<dyn Upload>> {
+        // Asked for with the weakest right first: a read-only account gets no hint about what exists.
+        let (store, key) = self.located(Action::Write, path)?;
+        let present = match store.stat(&key).await {
+            Ok(stat) if stat.kind == Kind::Directory => {
+                return Err(StoreError::new(ErrorKind::IsADirectory, "write").into());
+            }
+            Ok(stat) => Some(stat),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        let base = match (append, present) {
+            (None | Some(AppendFrom::End | AppendFrom::Offset(0)), None) => Base::Empty,
+            (Some(AppendFrom::Offset(_)), None) => {
+                return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write").into());
+            }
+            (None | Some(AppendFrom::Offset(0)), Some(_)) => {
+                self.located(Action::Overwrite, path)?;
+                Base::Empty
+            }
+            (Some(from), Some(stat)) => {
+                self.located(Action::Append, path)?;
+                let bytes = match from {
+                    AppendFrom::End => stat.size,
+                    AppendFrom::Offset(offset) => offset,
+                };
+                if bytes > stat.size {
+                    return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write").into());
+                }
+                Base::Present { bytes, version: stat.version }
+            }
+        };
+        Ok(store.write(&key, base).await?)
+    }
+
+    /// Deletes a file.
+    pub async fn remove_file(&self, path: &VirtualPath) -> Outcome<()> {
+        let (store, key) = self.located(Action::Delete, path)?;
+        Ok(store.remove_file(&key).await?)
+    }
+
+    /// Makes a directory.
+    pub async fn make_directory(&self, path: &VirtualPath) -> Outcome<()> {
+        let (store, key) = match self.located(Action::MakeDirectory, path) {
+            Err(Failure::Denied(Denied::MountPoint(_))) => {
+                return Err(StoreError::new(ErrorKind::AlreadyExists, "make_directory").into());
+            }
+            located => located?,
+        };
+        Ok(store.make_directory(&key).await?)
+    }
+
+    /// Removes an empty directory.
+    pub async fn remove_directory(&self, path: &VirtualPath) -> Outcome<()> {
+        let (store, key) = self.located(Action::RemoveDirectory, path)?;
+        if self.leads_to_mount(path) {
+            return Err(StoreError::new(ErrorKind::NotEmpty, "remove_directory").into());
+        }
+        Ok(store.remove_directory(&key).await?)
+    }
+
+    /// Whether `from` may be renamed and exists (RNFR).
+    pub async fn rename_source(&self, from: &VirtualPath) -> Outcome<Stat> {
+        let (store, key) = self.located(Action::Rename, from)?;
+        Ok(store.stat(&key).await?)
+    }
+
+    /// Renames within one backend; across backends is refused.
+    pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Outcome<()> {
+        let (store, source) = self.located(Action::Rename, from)?;
+        let (_, target) = self.located(Action::Rename, to)?;
+        if source.backend() != target.backend() {
+            return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
+        }
+        // A directory above a mount point cannot move: the mount would stay behind.
+        if self.leads_to_mount(from) || to.is_within(from) && to != from {
+            return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
+        }
+        if self.tree.authorise(Action::Overwrite, to).is_err() {
+            match store.stat(&target).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Err(Denied::ReadOnlyMount(to.clone()).into()),
+            }
+        }
+        Ok(store.rename(&source, &target).await?)
+    }
+
+    fn located(&self, action: Action, path: &VirtualPath) -> Outcome<(&Arc<dyn Store>, StoreKey)> {
+        let key = self.tree.authorise(action, path)?;
+        // Mounts are checked against the backends when the configuration is read.
+        let store = self.stores.get(key.backend()).ok_or(Denied::NotMounted)?;
+        Ok((store, key))
+    }
+
+    fn leads_to_mount(&self, path: &VirtualPath) -> bool {
+        path.is_root() || !self.tree.mount_names(path).is_empty()
+    }
+}
+
+/// Where new bytes go in a present file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFrom {
+    /// Behind its last byte (APPE).
+    End,
+    /// At this offset (REST + STOR); what was behind it goes.
+    Offset(u64),
+}
+
+/// A directory of which nothing more is known.
+fn directory() -> Stat {
+    Stat { kind: Kind::Directory, size: 0, modified: None, version: None }
+}
