@@ -55,8 +55,10 @@ impl App {
             metrics: Metrics::new(),
             drain: Drain::default(),
         });
-        let admission =
-            Admission::new(config.limits.connections, config.limits.connections_per_address);
+        let admission = Admission::new(
+            config.limits.connections,
+            config.limits.connections_per_address,
+        );
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for listener in config.listeners {
@@ -82,7 +84,12 @@ impl App {
                 Some(socket)
             }
         };
-        Ok(Self { listeners, admin, addresses, shared })
+        Ok(Self {
+            listeners,
+            admin,
+            addresses,
+            shared,
+        })
     }
 
     /// Every bound address with its listener's name, `admin` for the admin side.

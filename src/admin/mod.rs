@@ -44,7 +44,9 @@ impl Admin {
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self);
-        axum::serve(listener, router).with_graceful_shutdown(stop).await
+        axum::serve(listener, router)
+            .with_graceful_shutdown(stop)
+            .await
     }
 }
 

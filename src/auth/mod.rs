@@ -35,7 +35,10 @@ impl Authentication {
     /// Authentication by the users file.
     pub fn new(users: Arc<Users>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self { users, hashing: Semaphore::new(cores) }
+        Self {
+            users,
+            hashing: Semaphore::new(cores),
+        }
     }
 
     /// The account, or `None` for an unknown user and a wrong password alike, after the same work.
@@ -51,6 +54,9 @@ impl Authentication {
 
 impl fmt::Debug for Attempt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Attempt").field("peer", &self.peer).finish_non_exhaustive()
+        formatter
+            .debug_struct("Attempt")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }

@@ -139,7 +139,7 @@ pub struct S3Backend {
     pub endpoint: Option<String>,
     /// Key prefix that everything lies below, without leading or trailing slash; may be empty.
     pub root: String,
-    /// `None` uses the provider chain (environment, profile, web identity, ECS, `IMDSv2`).
+    /// `None` uses the provider chain (environment, profile, web identity, ECS, IMDSv2).
     pub credentials: Option<S3Credentials>,
     /// `https://bucket.host/key` instead of `https://host/bucket/key`.
     pub virtual_host_style: bool,

@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// One control connection.
 #[derive(Debug)]
-pub struct Control {
+pub(super) struct Control {
     stream: Stream,
     /// Read and not yet cut into lines; at most [`READ_BYTES`].
     unread: BytesMut,
@@ -47,7 +47,7 @@ enum Stream {
 
 /// What came from the client.
 #[derive(Debug)]
-pub enum Incoming {
+pub(super) enum Incoming {
     /// A line, too long a line, or a line so long that the connection must end.
     Line(LineEvent),
     /// The client closed the connection, with or without `close_notify` (C20), or it broke.
@@ -56,7 +56,7 @@ pub enum Incoming {
 
 /// Why AUTH did not lead to TLS.
 #[derive(Debug, thiserror::Error)]
-pub enum UpgradeError {
+pub(super) enum UpgradeError {
     /// Something other than a ClientHello was already behind the AUTH command.
     #[error("bytes behind AUTH that are no ClientHello")]
     Injected,
@@ -70,29 +70,29 @@ pub enum UpgradeError {
 
 impl Control {
     /// A connection in clear (explicit listeners).
-    pub fn clear(stream: TcpStream, reply_deadline: Duration) -> Self {
+    pub(super) fn clear(stream: TcpStream, reply_deadline: Duration) -> Self {
         Self::new(Stream::Clear(stream), reply_deadline)
     }
 
     /// A connection under TLS from its first byte (implicit listeners).
-    pub fn encrypted(stream: TlsStream<TcpStream>, reply_deadline: Duration) -> Self {
+    pub(super) fn encrypted(stream: TlsStream<TcpStream>, reply_deadline: Duration) -> Self {
         Self::new(Stream::Encrypted(Box::new(stream)), reply_deadline)
     }
 
     fn new(stream: Stream, reply_deadline: Duration) -> Self {
-        Self { stream, unread: BytesMut::new(), lines: LineBuffer::new(), reply_deadline }
-    }
-
-    /// Whether TLS is on.
-    pub fn is_encrypted(&self) -> bool {
-        matches!(self.stream, Stream::Encrypted(_))
+        Self {
+            stream,
+            unread: BytesMut::new(),
+            lines: LineBuffer::new(),
+            reply_deadline,
+        }
     }
 
     /// Waits for the next line.
     ///
     /// # Cancel safety
     /// Cancel safe: what was read stays in the buffer.
-    pub async fn next(&mut self) -> Incoming {
+    pub(super) async fn next(&mut self) -> Incoming {
         loop {
             if let Some(event) = self.lines.next(&mut self.unread) {
                 return Incoming::Line(event);
@@ -125,7 +125,7 @@ impl Control {
     ///
     /// # Errors
     /// The client did not take it within the deadline, or is gone.
-    pub async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+    pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
         let bytes = reply.render();
         let write = async {
             match &mut self.stream {
@@ -136,14 +136,16 @@ impl Control {
                 }
             }
         };
-        timeout(self.reply_deadline, write).await.map_err(|_| io::ErrorKind::TimedOut)?
+        timeout(self.reply_deadline, write)
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)?
     }
 
     /// Accepts TLS on a connection in clear, after its 234.
     ///
     /// # Errors
     /// The connection is gone in every case: a session never falls back to clear text (C10).
-    pub async fn upgrade(
+    pub(super) async fn upgrade(
         self,
         tls: &Tls,
         deadline: Duration,
@@ -164,7 +166,7 @@ impl Control {
     }
 
     /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.
-    pub async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         let close = async {
             match &mut self.stream {
                 Stream::Clear(stream) => stream.shutdown().await?,

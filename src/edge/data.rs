@@ -27,7 +27,7 @@ pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How a data connection is made.
 #[derive(Clone, Debug)]
-pub struct DataPlan {
+pub(super) struct DataPlan {
     /// `None` for level C (clear).
     pub tls: Option<Tls>,
     /// Which side writes.
@@ -42,7 +42,7 @@ pub struct DataPlan {
 
 /// Why a data connection did not come about.
 #[derive(Debug, thiserror::Error)]
-pub enum DataError {
+pub(super) enum DataError {
     /// No TCP connection.
     #[error(transparent)]
     Passive(#[from] PassiveError),
@@ -59,7 +59,7 @@ pub enum DataError {
 
 impl DataError {
     /// FTP reply code and text (RFC 959 §4.2, RFC 4217 §10.2).
-    pub fn reply(&self) -> (u16, &'static str) {
+    pub(super) fn reply(&self) -> (u16, &'static str) {
         match self {
             Self::Passive(PassiveError::Timeout(_)) => (425, "No data connection arrived in time"),
             Self::Passive(_) => (425, "Cannot open data connection"),
@@ -78,7 +78,7 @@ impl DataError {
 ///
 /// # Cancel safety
 /// Dropping the future closes the port and the connection.
-pub async fn establish(
+pub(super) async fn establish(
     port: PassivePort,
     plan: &DataPlan,
     announce: impl AsyncFnOnce(),
@@ -141,7 +141,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for FinIsEnd<S> {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.0).poll_read(context, buffer) {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                tracing::warn!("upload ended without close_notify and was accepted (upload_end: fin)");
+                tracing::warn!(
+                    "upload ended without close_notify and was accepted (upload_end: fin)"
+                );
                 Poll::Ready(Ok(()))
             }
             other => other,

@@ -123,26 +123,42 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
                 Ok(engine) => none.insert(engine),
                 Err(error) => {
                     tracing::error!(%error, "no engine for a session");
-                    return Next::Farewell(Reply::new(421, "Service not available, try again later"));
+                    return Next::Farewell(Reply::new(
+                        421,
+                        "Service not available, try again later",
+                    ));
                 }
             }
         }
     };
     let password = password.expose().to_owned();
-    session.login.prepare(Attempt { user: user.clone(), password, peer: session.peer });
+    session.login.prepare(Attempt {
+        user: user.clone(),
+        password,
+        peer: session.peer,
+    });
     let welcome = match engine.log_in().await {
         Ok(welcome) => welcome && session.exchange.view().is_some(),
         Err(error) => return files::lost_engine(&error),
     };
     let outcome = if welcome { "success" } else { "refused" };
-    session.shared.metrics.logins.get_or_create(&LoginLabels { outcome }).inc();
+    session
+        .shared
+        .metrics
+        .logins
+        .get_or_create(&LoginLabels { outcome })
+        .inc();
     if welcome {
         tracing::Span::current().record("user", user.as_str());
         tracing::info!(tls = session.encrypted, "logged in");
         return answer(230, "Logged in");
     }
     session.login_failures += 1;
-    tracing::warn!(name = user.as_str(), failures = session.login_failures, "login refused");
+    tracing::warn!(
+        name = user.as_str(),
+        failures = session.login_failures,
+        "login refused"
+    );
     tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
     if session.login_failures >= session.shared.login_failures {
         return Next::Farewell(Reply::new(421, "Too many failed logins"));
@@ -198,7 +214,16 @@ fn protection_level(session: &mut Session, level: ProtLevel) -> Next {
 fn features(session: &Session) -> Reply {
     let facts = session.facts.feature();
     let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
-    lines.extend(["EPSV", "UTF8", "TVFS", "SIZE", "MDTM", "REST STREAM", &facts, "CLNT"]);
+    lines.extend([
+        "EPSV",
+        "UTF8",
+        "TVFS",
+        "SIZE",
+        "MDTM",
+        "REST STREAM",
+        &facts,
+        "CLNT",
+    ]);
     Reply::multi_line(211, lines, "End")
 }
 
@@ -217,9 +242,21 @@ fn status(session: &Session) -> Reply {
         Some(view) => format!("Logged in as {}", view.account().name),
         None => "Not logged in".to_owned(),
     };
-    let control = if session.encrypted { "Control connection: TLS" } else { "Control connection: clear" };
-    let data = if session.private { "Data connections: private" } else { "Data connections: clear" };
-    Reply::multi_line(211, ["Status:", &user, control, data, "No transfer is running"], "End")
+    let control = if session.encrypted {
+        "Control connection: TLS"
+    } else {
+        "Control connection: clear"
+    };
+    let data = if session.private {
+        "Data connections: private"
+    } else {
+        "Data connections: clear"
+    };
+    Reply::multi_line(
+        211,
+        ["Status:", &user, control, data, "No transfer is running"],
+        "End",
+    )
 }
 
 fn passive(session: &mut Session) -> Next {
@@ -235,7 +272,10 @@ fn passive(session: &mut Session) -> Next {
                 Some(IpAddr::V4(address)) => address,
                 _ => reached,
             };
-            answer(227, format!("Entering Passive Mode ({}).", host_and_port(address, port)))
+            answer(
+                227,
+                format!("Entering Passive Mode ({}).", host_and_port(address, port)),
+            )
         }
         Err(reply) => Next::Answer(reply),
     }
@@ -266,9 +306,16 @@ fn open_passive(session: &mut Session) -> Result<u16, Reply> {
     let tasks = session.shared.drain.tasks();
     let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
     if pool.size() > 0 {
-        let labels = ListenerLabels { listener: session.door.config.name.to_string() };
+        let labels = ListenerLabels {
+            listener: session.door.config.name.to_string(),
+        };
         let free = i64::try_from(pool.free()).unwrap_or(i64::MAX);
-        session.shared.metrics.passive_ports_free.get_or_create(&labels).set(free);
+        session
+            .shared
+            .metrics
+            .passive_ports_free
+            .get_or_create(&labels)
+            .set(free);
     }
     match opened {
         Ok(port) => {
@@ -301,6 +348,9 @@ pub(super) fn check_protection(session: &Session) -> Result<(), Reply> {
     if session.private || clear_is_fine {
         Ok(())
     } else {
-        Err(Reply::new(521, "Data connections must be private: send PBSZ 0 and PROT P"))
+        Err(Reply::new(
+            521,
+            "Data connections must be private: send PBSZ 0 and PROT P",
+        ))
     }
 }

@@ -99,7 +99,10 @@ async fn try_carry_out(
         }
         Command::Stat(argument) => status_of(session, argument).await,
         // The dialogue sends nothing else here; an honest answer if it ever did.
-        other => Ok(Reply::new(502, format!("{} is not implemented", other.verb()))),
+        other => Ok(Reply::new(
+            502,
+            format!("{} is not implemented", other.verb()),
+        )),
     }
 }
 
@@ -113,7 +116,10 @@ async fn change_directory(session: &mut Session, argument: &str) -> Answer {
 async fn rename(session: &mut Session, from: &VirtualPath, to: &VirtualPath) -> Answer {
     // libunftp remembers the source from RNFR, which only NOOP can follow without ending it; the
     // intent is about the source, and the backend takes the target from it.
-    session.exchange.announce(Intent { path: from.clone(), work: Work::Rename(to.clone()) });
+    session.exchange.announce(Intent {
+        path: from.clone(),
+        work: Work::Rename(to.clone()),
+    });
     order(session, "RNTO", to).await?;
     tracing::info!(from = from.as_str(), to = to.as_str(), "renamed");
     Ok(Reply::new(250, "Renamed"))
@@ -147,7 +153,11 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
         let entry = entry.map_err(|error| refused(error.into()))?;
         rows.push(crate::store::listing::list_line(&entry, now));
         if rows.len() > STATUS_ROWS {
-            return Ok(Reply::multi_line(212, rows, "More entries follow: use LIST"));
+            return Ok(Reply::multi_line(
+                212,
+                rows,
+                "More entries follow: use LIST",
+            ));
         }
     }
     Ok(Reply::multi_line(212, rows, "End"))
@@ -178,7 +188,10 @@ async fn ask(
     path: &VirtualPath,
     work: Work,
 ) -> Result<Outcome, Stop> {
-    session.exchange.announce(Intent { path: path.clone(), work });
+    session.exchange.announce(Intent {
+        path: path.clone(),
+        work,
+    });
     order(session, verb, path).await
 }
 
@@ -190,7 +203,10 @@ async fn order(
     let Some(engine) = &mut session.engine else {
         return Err(Stop::Engine(EngineError::Closed));
     };
-    let code = engine.order(Order::File(verb, path)).await.map_err(Stop::Engine)?;
+    let code = engine
+        .order(Order::File(verb, path))
+        .await
+        .map_err(Stop::Engine)?;
     match session.exchange.conclude() {
         Some(Outcome::Failed(failure)) => {
             log_failure(verb, path, &failure);
@@ -204,22 +220,18 @@ async fn order(
     }
 }
 
-async fn stat(
-    session: &mut Session,
-    verb: &'static str,
-    path: &VirtualPath,
-) -> Result<Stat, Stop> {
+async fn stat(session: &mut Session, verb: &'static str, path: &VirtualPath) -> Result<Stat, Stop> {
     match ask(session, verb, path, Work::Stat).await? {
         Outcome::Found(stat) => Ok(stat),
-        Outcome::Done | Outcome::Failed(_) => {
-            Err(Stop::Refused(Reply::new(451, "Internal error")))
-        }
+        Outcome::Done | Outcome::Failed(_) => Err(Stop::Refused(Reply::new(451, "Internal error"))),
     }
 }
 
 /// The view of the logged-in account; the dialogue checked the login.
 pub(super) fn view(session: &Session) -> Result<&std::sync::Arc<View>, Stop> {
-    session.view().ok_or_else(|| Stop::Refused(Reply::new(530, "Log in with USER and PASS first")))
+    session
+        .view()
+        .ok_or_else(|| Stop::Refused(Reply::new(530, "Log in with USER and PASS first")))
 }
 
 /// The absolute path behind an argument.
@@ -264,5 +276,8 @@ pub(super) fn log_failure(verb: &'static str, path: &VirtualPath, failure: &Fail
 /// Without its engine a session cannot go on.
 pub(super) fn lost_engine(error: &EngineError) -> Next {
     tracing::error!(%error, "session ends");
-    Next::Farewell(Reply::new(421, "Service not available, closing control connection"))
+    Next::Farewell(Reply::new(
+        421,
+        "Service not available, closing control connection",
+    ))
 }

@@ -26,16 +26,16 @@ use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
 
 pub(crate) use self::passive::listen_with_backlog;
-pub use self::{
-    passive::PortPool,
-    tls::{CertificateError, Tls},
-};
 use self::{
     command::{Command, Rejection},
     control::{Control, Incoming},
     line::LineEvent,
     reply::Reply,
     session::{Next, Session},
+};
+pub use self::{
+    passive::PortPool,
+    tls::{CertificateError, Tls},
 };
 use crate::{
     config::{Listener, Mode, Timeouts},
@@ -112,7 +112,11 @@ async fn open(
     let timeouts = &shared.timeouts;
     let mut control = match door.config.mode {
         Mode::Explicit => Control::clear(stream, timeouts.reply),
-        Mode::Implicit => match door.tls.accept_control(stream, timeouts.tls_handshake).await {
+        Mode::Implicit => match door
+            .tls
+            .accept_control(stream, timeouts.tls_handshake)
+            .await
+        {
             Ok((stream, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
                 Control::encrypted(stream, timeouts.reply)
@@ -124,7 +128,10 @@ async fn open(
             }
         },
     };
-    control.send(&Reply::new(220, "FTP server ready")).await.ok()?;
+    control
+        .send(&Reply::new(220, "FTP server ready"))
+        .await
+        .ok()?;
     let session = Session::new(peer, local, door, shared);
     Some((control, session))
 }
@@ -146,13 +153,19 @@ async fn converse(mut control: Control, mut session: Session) {
             Incoming::Closed => break End::Gone,
             Incoming::Line(LineEvent::Line(line)) => line,
             Incoming::Line(LineEvent::TooLong) => {
-                if control.send(&Reply::new(500, "Line too long")).await.is_err() {
+                if control
+                    .send(&Reply::new(500, "Line too long"))
+                    .await
+                    .is_err()
+                {
                     break End::Gone;
                 }
                 continue;
             }
             Incoming::Line(LineEvent::Close) => {
-                let _ = control.send(&Reply::new(421, "Line too long, closing")).await;
+                let _ = control
+                    .send(&Reply::new(421, "Line too long, closing"))
+                    .await;
                 break End::Said;
             }
         };
@@ -249,8 +262,15 @@ async fn upgrade(
     let deadline = session.shared.timeouts.tls_handshake;
     match control.upgrade(&session.door.tls, deadline).await {
         Ok((control, handshake)) => {
-            session.shared.metrics.count_handshake("control", Some(handshake));
-            tracing::debug!(version = handshake.version, resumed = handshake.resumed, "TLS");
+            session
+                .shared
+                .metrics
+                .count_handshake("control", Some(handshake));
+            tracing::debug!(
+                version = handshake.version,
+                resumed = handshake.resumed,
+                "TLS"
+            );
             session.begin_tls(private);
             Ok(control)
         }
@@ -270,7 +290,13 @@ impl Metrics {
             Some(handshake) if handshake.resumed => (handshake.version, "resumed"),
             Some(handshake) => (handshake.version, "full"),
         };
-        self.handshakes.get_or_create(&HandshakeLabels { channel, version, outcome }).inc();
+        self.handshakes
+            .get_or_create(&HandshakeLabels {
+                channel,
+                version,
+                outcome,
+            })
+            .inc();
     }
 
     fn count_command(&self, verb: &'static str, code: u16) {
@@ -281,7 +307,9 @@ impl Metrics {
             4 => "4xx",
             _ => "5xx",
         };
-        self.commands.get_or_create(&CommandLabels { verb, class }).inc();
+        self.commands
+            .get_or_create(&CommandLabels { verb, class })
+            .inc();
     }
 }
 

@@ -42,14 +42,14 @@ struct Lease {
 
 /// A listening passive port. Dropping it closes the port.
 #[derive(Debug)]
-pub struct PassivePort {
+pub(super) struct PassivePort {
     address: SocketAddr,
     arrival: AbortOnDropHandle<io::Result<TcpStream>>,
 }
 
 /// Why there is no data connection.
 #[derive(Debug, thiserror::Error)]
-pub enum PassiveError {
+pub(super) enum PassiveError {
     /// Every port of the range is in use.
     #[error("no passive port is free")]
     Exhausted,
@@ -65,11 +65,17 @@ impl PortPool {
     /// A pool of `ports`; `0..=0` lets the system choose each.
     pub fn new(ports: &RangeInclusive<u16>) -> Self {
         if *ports.end() == 0 {
-            return Self { free: None, size: 0 };
+            return Self {
+                free: None,
+                size: 0,
+            };
         }
         let free: Vec<u16> = ports.clone().collect();
         let size = free.len();
-        Self { free: Some(Arc::new(Mutex::new(free))), size }
+        Self {
+            free: Some(Arc::new(Mutex::new(free))),
+            size,
+        }
     }
 
     /// Ports that are free now; 0 when the system chooses.
@@ -95,7 +101,10 @@ impl PortPool {
                 free.swap_remove(index)
             }
         };
-        Some(Lease { port, pool: self.clone() })
+        Some(Lease {
+            port,
+            pool: self.clone(),
+        })
     }
 }
 
@@ -109,7 +118,7 @@ impl Drop for Lease {
 
 impl PassivePort {
     /// Listens on `local` for one connection from `peer`.
-    pub fn open(
+    pub(super) fn open(
         pool: &PortPool,
         local: IpAddr,
         peer: IpAddr,
@@ -124,7 +133,10 @@ impl PassivePort {
                     let address = listener.local_addr()?;
                     // Ends with the first good connection, or when the port is dropped.
                     let arrival = tasks.spawn(accept_from(listener, peer, lease));
-                    return Ok(Self { address, arrival: AbortOnDropHandle::new(arrival) });
+                    return Ok(Self {
+                        address,
+                        arrival: AbortOnDropHandle::new(arrival),
+                    });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused.push(lease),
                 Err(error) => return Err(error.into()),
@@ -134,19 +146,20 @@ impl PassivePort {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Whether the client is there already.
-    pub fn has_arrived(&self) -> bool {
+    pub(super) fn has_arrived(&self) -> bool {
         self.arrival.is_finished()
     }
 
     /// Waits for the client.
-    pub async fn connection(self, deadline: Duration) -> Result<TcpStream, PassiveError> {
-        let arrival =
-            timeout(deadline, self.arrival).await.map_err(|_| PassiveError::Timeout(deadline))?;
+    pub(super) async fn connection(self, deadline: Duration) -> Result<TcpStream, PassiveError> {
+        let arrival = timeout(deadline, self.arrival)
+            .await
+            .map_err(|_| PassiveError::Timeout(deadline))?;
         let stream = arrival.map_err(io::Error::other)??;
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -171,7 +184,11 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// As [`listen`]; `[::]` means IPv6 only, so that `0.0.0.0` can be configured beside it.
 pub(crate) fn listen_with_backlog(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

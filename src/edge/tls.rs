@@ -125,7 +125,11 @@ impl Tls {
             negotiated: with(tickets, &[ALPN_DATA, ALPN_CONTROL]),
             silent: with(tickets, &[]),
         };
-        Ok(Self { control: with(TICKETS, &[ALPN_CONTROL]), to_server: data(0), to_client: data(TICKETS) })
+        Ok(Self {
+            control: with(TICKETS, &[ALPN_CONTROL]),
+            to_server: data(0),
+            to_client: data(TICKETS),
+        })
     }
 
     /// Accepts TLS on a control connection. A client that offers ALPN without `ftp` gets alert 120.
@@ -185,7 +189,11 @@ impl DataConfigs {
             }
             foreign |= ALPN_FOREIGN.contains(&name);
         }
-        if foreign { Err(HandshakeError::ForeignProtocol) } else { Ok(Arc::clone(&self.silent)) }
+        if foreign {
+            Err(HandshakeError::ForeignProtocol)
+        } else {
+            Ok(Arc::clone(&self.silent))
+        }
     }
 }
 
@@ -236,5 +244,8 @@ fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 fn file_error(file: &Path, message: impl ToString) -> CertificateError {
-    CertificateError::File { file: file.display().to_string(), message: message.to_string() }
+    CertificateError::File {
+        file: file.display().to_string(),
+        message: message.to_string(),
+    }
 }

@@ -19,9 +19,7 @@ use super::{
     control::{Control, Incoming},
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
-    files::{
-        Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view,
-    },
+    files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
     is_immediate,
     line::LineEvent,
     passive::PassivePort,
@@ -97,12 +95,20 @@ pub(super) async fn run(
     let path = prepared.path.clone();
     let closing = prepared.closing.clone();
     let running = session.shared.metrics.transfers_running.clone();
-    let label = DirectionLabels { direction: direction_label(direction) };
+    let label = DirectionLabels {
+        direction: direction_label(direction),
+    };
     running.get_or_create(&label).inc();
     let progress = Arc::new(Progress::default());
     let (ending, aborted, gone) = attend(session, control, port, prepared, &progress).await;
     running.get_or_create(&label).dec();
-    let summary = Summary { verb, path: &path, direction, progress: &progress, started };
+    let summary = Summary {
+        verb,
+        path: &path,
+        direction,
+        progress: &progress,
+        started,
+    };
     let reply = match conclude(session, &summary, ending, &closing) {
         Ok(reply) => reply,
         Err(farewell) => return farewell,
@@ -111,7 +117,12 @@ pub(super) async fn run(
         return Next::Gone;
     }
     // "ABOR" in the text of the second reply is how lftp notices a missed 426 (G15).
-    if aborted && control.send(&Reply::new(226, "ABOR command successful")).await.is_err() {
+    if aborted
+        && control
+            .send(&Reply::new(226, "ABOR command successful"))
+            .await
+            .is_err()
+    {
         return Next::Gone;
     }
     Next::Answered(reply.code())
@@ -123,13 +134,24 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
     match command {
         Command::Retr(argument) => {
             let path = resolve(session, &argument)?;
-            let (stat, bytes) = view.read(&path, restart).await.map_err(refused("RETR", &path))?;
+            let (stat, bytes) = view
+                .read(&path, restart)
+                .await
+                .map_err(refused("RETR", &path))?;
             // curl and .NET read the size from here (G25).
             let name = path.name().unwrap_or_default();
-            let opening =
-                format!("Opening BINARY mode data connection for {name} ({} bytes).", stat.size);
+            let opening = format!(
+                "Opening BINARY mode data connection for {name} ({} bytes).",
+                stat.size
+            );
             let source = Source::Download(Outgoing(bytes));
-            Ok(Prepared { verb: "RETR", path, source, opening, closing: complete() })
+            Ok(Prepared {
+                verb: "RETR",
+                path,
+                source,
+                opening,
+                closing: complete(),
+            })
         }
         Command::Stor(argument) => {
             let path = upload_path(session, &argument)?;
@@ -153,8 +175,10 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
         Command::List { path } => {
             let now = SystemTime::now();
             let argument = path.clone();
-            prepare_listing(session, &view, "LIST", argument, move |entry, _| list_line(entry, now))
-                .await
+            prepare_listing(session, &view, "LIST", argument, move |entry, _| {
+                list_line(entry, now)
+            })
+            .await
         }
         Command::Nlst { path } => {
             let prefix = name_prefix(path.as_deref());
@@ -165,8 +189,10 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             let facts = session.facts;
             let described = Arc::clone(&view);
             let line = move |entry: &Entry, directory: &VirtualPath| {
-                let described =
-                    directory.join(&entry.name).ok().and_then(|path| described.describe(&path));
+                let described = directory
+                    .join(&entry.name)
+                    .ok()
+                    .and_then(|path| described.describe(&path));
                 match described {
                     Some((key, permissions)) => {
                         mlsx_line(&entry.name, &entry.stat, &key, facts, permissions)
@@ -177,14 +203,20 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             prepare_listing(session, &view, "MLSD", path, line).await
         }
         // `Command::is_transfer` knows no others.
-        other => Err(Stop::Refused(Reply::new(502, format!("{} moves no bytes", other.verb())))),
+        other => Err(Stop::Refused(Reply::new(
+            502,
+            format!("{} moves no bytes", other.verb()),
+        ))),
     }
 }
 
 /// `STOR dir/` would name a directory, not a file (O25).
 fn upload_path(session: &Session, argument: &str) -> Result<VirtualPath, Stop> {
     if argument.ends_with('/') {
-        return Err(Stop::Refused(Reply::new(553, "A file name cannot end with a slash")));
+        return Err(Stop::Refused(Reply::new(
+            553,
+            "A file name cannot end with a slash",
+        )));
     }
     resolve(session, argument)
 }
@@ -195,14 +227,23 @@ async fn prepare_upload(
     path: VirtualPath,
     append: Option<AppendFrom>,
 ) -> Result<Prepared, Stop> {
-    let upload = view.write(&path, append).await.map_err(refused("STOR", &path))?;
+    let upload = view
+        .write(&path, append)
+        .await
+        .map_err(refused("STOR", &path))?;
     let tasks = session.shared.drain.tasks();
     let incoming = IncomingFile::start(upload, session.shared.budget.clone(), tasks);
     let name = path.name().unwrap_or_default();
     let opening = format!("Opening BINARY mode data connection for {name}.");
     // APPE and STOU are STOR to the engine: where the bytes go is settled.
     let source = Source::Upload(incoming);
-    Ok(Prepared { verb: "STOR", path, source, opening, closing: complete() })
+    Ok(Prepared {
+        verb: "STOR",
+        path,
+        source,
+        opening,
+        closing: complete(),
+    })
 }
 
 /// LIST, NLST and MLSD of a directory, of a file, or of a pattern in the last segment (H2–H6).
@@ -226,7 +267,10 @@ async fn prepare_listing(
         {
             let stat = view.stat(&path).await.map_err(refused(verb, &path))?;
             let name = path.name().unwrap_or_default().to_owned();
-            (path.parent(), stream::iter([Ok(Entry { name, stat })]).boxed())
+            (
+                path.parent(),
+                stream::iter([Ok(Entry { name, stat })]).boxed(),
+            )
         }
         Err(Failure::Store(error)) if error.kind() == ErrorKind::NotADirectory => {
             return Err(Stop::Refused(Reply::new(501, "Not a directory")));
@@ -249,16 +293,28 @@ async fn prepare_listing(
     let line = Box::new(move |entry: &Entry| line(entry, &directory));
     let source = Source::Listing(Rows { entries, line });
     let opening = "Opening data connection for the listing.".to_owned();
-    Ok(Prepared { verb, path, source, opening, closing: complete() })
+    Ok(Prepared {
+        verb,
+        path,
+        source,
+        opening,
+        closing: complete(),
+    })
 }
 
 /// What stands before each name of `NLST argument`, so that it can be used in a later command from
 /// the same working directory (RFC 1123 §4.1.2.7, O18): nothing without an argument.
 fn name_prefix(argument: Option<&str>) -> String {
-    let Some(argument) = argument else { return String::new() };
+    let Some(argument) = argument else {
+        return String::new();
+    };
     let last = argument.rsplit('/').next().unwrap_or(argument);
     let is_name_only = Pattern::parse(last).is_some();
-    let directory = if is_name_only { &argument[..argument.len() - last.len()] } else { argument };
+    let directory = if is_name_only {
+        &argument[..argument.len() - last.len()]
+    } else {
+        argument
+    };
     match directory {
         "" | "." => String::new(),
         directory if directory.ends_with('/') => directory.to_owned(),
@@ -287,24 +343,45 @@ async fn attend(
     prepared: Prepared,
     progress: &Arc<Progress>,
 ) -> (Ending, bool, bool) {
-    let Session { engine, exchange, shared, door, queue, private, .. } = session;
+    let Session {
+        engine,
+        exchange,
+        shared,
+        door,
+        queue,
+        private,
+        ..
+    } = session;
     let opening = Reply::new(150, &prepared.opening);
     let direction = prepared.source.direction();
     let plan = DataPlan {
         tls: private.then(|| door.tls.clone()),
-        flow: if direction == Direction::Upload { Flow::ToServer } else { Flow::ToClient },
+        flow: if direction == Direction::Upload {
+            Flow::ToServer
+        } else {
+            Flow::ToClient
+        },
         upload_end: door.config.upload_end,
         connect: shared.timeouts.data_connect,
         handshake: shared.timeouts.tls_handshake,
     };
-    let deadlines =
-        Deadlines { stall: shared.timeouts.data_stall, commit: shared.timeouts.commit };
+    let deadlines = Deadlines {
+        stall: shared.timeouts.data_stall,
+        commit: shared.timeouts.commit,
+    };
     let (announce, mut announced) = mpsc::channel(1);
     let handshakes = |handshake| {
-        shared.metrics.count_handshake(direction_label(direction), handshake);
+        shared
+            .metrics
+            .count_handshake(direction_label(direction), handshake);
     };
     let work = carry(
-        Carrier { engine, exchange, deadlines, drain: &shared.drain },
+        Carrier {
+            engine,
+            exchange,
+            deadlines,
+            drain: &shared.drain,
+        },
         port,
         plan,
         prepared,
@@ -359,19 +436,30 @@ enum Heard {
     Gone,
 }
 
-fn hear(incoming: Incoming, nothing_queued: bool, direction: Direction, progress: &Progress) -> Heard {
+fn hear(
+    incoming: Incoming,
+    nothing_queued: bool,
+    direction: Direction,
+    progress: &Progress,
+) -> Heard {
     let event = match incoming {
         Incoming::Closed => return Heard::Gone,
         Incoming::Line(event) => event,
     };
-    let LineEvent::Line(line) = &event else { return Heard::Later(event) };
+    let LineEvent::Line(line) = &event else {
+        return Heard::Later(event);
+    };
     match command::parse(line) {
         Ok(Command::Abor) => Heard::Abort,
         // Behind a queued command they wait too: replies keep the order of the commands.
         Ok(command) if nothing_queued && is_immediate(&command) => Heard::Answer(match command {
             Command::Noop => Reply::new(200, "NOOP ok"),
             _ => {
-                let moved = format!("{} of {} bytes moved", direction_label(direction), progress.bytes());
+                let moved = format!(
+                    "{} of {} bytes moved",
+                    direction_label(direction),
+                    progress.bytes()
+                );
                 Reply::multi_line(213, ["Status:", &moved], "End")
             }
         }),
@@ -430,8 +518,14 @@ async fn carry(
         Source::Download(outgoing) => Work::Download(outgoing, transport),
         Source::Listing(rows) => Work::Listing(rows, transport),
     };
-    carrier.exchange.announce(Intent { path: prepared.path.clone(), work });
-    match engine.order(Order::Transfer(prepared.verb, &prepared.path)).await {
+    carrier.exchange.announce(Intent {
+        path: prepared.path.clone(),
+        work,
+    });
+    match engine
+        .order(Order::Transfer(prepared.verb, &prepared.path))
+        .await
+    {
         Ok(_) => Ending::Concluded(carrier.exchange.conclude()),
         Err(error) => Ending::Engine(error),
     }
@@ -453,16 +547,35 @@ fn conclude(
     ending: Ending,
     closing: &str,
 ) -> Result<Reply, Next> {
-    let Summary { verb, path, direction, progress, started } = summary;
+    let Summary {
+        verb,
+        path,
+        direction,
+        progress,
+        started,
+    } = summary;
     let (verb, bytes, seconds) = (*verb, progress.bytes(), started.elapsed().as_secs_f64());
     let (reply, outcome) = match ending {
         Ending::Concluded(Some(Outcome::Done | Outcome::Found(_))) => {
-            tracing::info!(verb, path = path.as_str(), bytes, seconds, "transfer complete");
+            tracing::info!(
+                verb,
+                path = path.as_str(),
+                bytes,
+                seconds,
+                "transfer complete"
+            );
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
             log_failure(verb, path, &failure);
-            tracing::info!(verb, path = path.as_str(), bytes, seconds, reason = failure.label(), "transfer failed");
+            tracing::info!(
+                verb,
+                path = path.as_str(),
+                bytes,
+                seconds,
+                reason = failure.label(),
+                "transfer failed"
+            );
             (refusal(&failure), failure.label())
         }
         Ending::NotConnected(error) => {
@@ -479,9 +592,18 @@ fn conclude(
     };
     let direction = direction_label(*direction);
     let metrics = &session.shared.metrics;
-    metrics.transfers.get_or_create(&TransferLabels { direction, outcome }).inc();
-    metrics.transfer_bytes.get_or_create(&DirectionLabels { direction }).inc_by(bytes);
-    metrics.transfer_seconds.get_or_create(&DirectionLabels { direction }).observe(seconds);
+    metrics
+        .transfers
+        .get_or_create(&TransferLabels { direction, outcome })
+        .inc();
+    metrics
+        .transfer_bytes
+        .get_or_create(&DirectionLabels { direction })
+        .inc_by(bytes);
+    metrics
+        .transfer_seconds
+        .get_or_create(&DirectionLabels { direction })
+        .observe(seconds);
     Ok(reply)
 }
 

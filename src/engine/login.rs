@@ -41,7 +41,11 @@ pub struct Login {
 impl Login {
     /// The pipeline of the session that owns `exchange`.
     pub fn new(surroundings: Arc<Surroundings>, exchange: Arc<Exchange>) -> Self {
-        Self { surroundings, exchange, attempt: Mutex::default() }
+        Self {
+            surroundings,
+            exchange,
+            attempt: Mutex::default(),
+        }
     }
 
     /// Puts down the attempt that the next [`super::Engine::log_in`] is about.
@@ -57,7 +61,11 @@ impl Authenticator for Login {
         _name: &str,
         _credentials: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
-        let attempt = self.attempt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let attempt = self
+            .attempt
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let attempt = attempt.ok_or(AuthenticationError::BadPassword)?;
         let account = self
             .surroundings
@@ -65,7 +73,9 @@ impl Authenticator for Login {
             .log_in(attempt)
             .await
             .ok_or(AuthenticationError::BadPassword)?;
-        let principal = Principal { username: account.name.clone() };
+        let principal = Principal {
+            username: account.name.clone(),
+        };
         let tree = Tree::new(account, &self.surroundings.mounts);
         let view = View::new(tree, Arc::clone(&self.surroundings.stores));
         view.prepare_home().await;

@@ -107,7 +107,11 @@ impl Engine {
             }
         });
         let (read, commands) = ours.into_split();
-        let mut engine = Self { replies: BufReader::new(read), commands, patience };
+        let mut engine = Self {
+            replies: BufReader::new(read),
+            commands,
+            patience,
+        };
         engine.reply().await?;
         Ok(engine)
     }
@@ -135,7 +139,10 @@ impl Engine {
     async fn transfer(&mut self, verb: &str, path: &VirtualPath) -> Result<u16, EngineError> {
         self.send("EPSV", "").await?;
         let (code, text) = self.reply_within_patience().await?;
-        let port = (code == 229).then(|| epsv_port(&text)).flatten().ok_or(EngineError::Garbage)?;
+        let port = (code == 229)
+            .then(|| epsv_port(&text))
+            .flatten()
+            .ok_or(EngineError::Garbage)?;
         // If a stranger on this machine was faster, libunftp has its data connection all the same.
         let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok();
         if let Some(connection) = &connection {
@@ -169,7 +176,9 @@ impl Engine {
 
     async fn reply_within_patience(&mut self) -> Result<(u16, String), EngineError> {
         let patience = self.patience;
-        timeout(patience, self.reply()).await.map_err(|_| EngineError::Timeout(patience))?
+        timeout(patience, self.reply())
+            .await
+            .map_err(|_| EngineError::Timeout(patience))?
     }
 
     /// Reads one whole reply (RFC 959 §4.2): its code and its last line's text.

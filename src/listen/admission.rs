@@ -51,7 +51,11 @@ impl Refusal {
 impl Admission {
     /// Admits up to `limit` connections, `limit_per_address` of them from one address.
     pub fn new(limit: usize, limit_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { limit, limit_per_address, counts: Mutex::default() })
+        Arc::new(Self {
+            limit,
+            limit_per_address,
+            counts: Mutex::default(),
+        })
     }
 
     /// Takes a place for a connection from `address` on `listener`, which may have `listener_limit`.
@@ -72,9 +76,15 @@ impl Admission {
             return Err(Refusal::AddressFull);
         }
         counts.all += 1;
-        counts.by_listener.insert(Arc::clone(listener), on_listener + 1);
+        counts
+            .by_listener
+            .insert(Arc::clone(listener), on_listener + 1);
         counts.by_address.insert(address, from_address + 1);
-        Ok(Permit { admission: Arc::clone(self), listener: Arc::clone(listener), address })
+        Ok(Permit {
+            admission: Arc::clone(self),
+            listener: Arc::clone(listener),
+            address,
+        })
     }
 
     /// Held for a few moves at a time; a panic meanwhile leaves counts that are off by one at most.
@@ -120,6 +130,9 @@ mod tests {
         let again = admit(mapped).unwrap();
         assert_eq!(admit(one).unwrap_err(), Refusal::Full);
         drop(again);
-        assert_eq!(admission.admit(&listener, 2, one).unwrap_err(), Refusal::Full);
+        assert_eq!(
+            admission.admit(&listener, 2, one).unwrap_err(),
+            Refusal::Full
+        );
     }
 }

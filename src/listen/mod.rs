@@ -43,7 +43,11 @@ impl Listening {
     /// Binds the door's configured address.
     pub fn bind(door: Arc<Door>, admission: Arc<Admission>) -> io::Result<Self> {
         let socket = listen_with_backlog(door.config.address, BACKLOG)?;
-        Ok(Self { socket, door, admission })
+        Ok(Self {
+            socket,
+            door,
+            admission,
+        })
     }
 
     /// Where it listens; the port is the real one where 0 was configured.
@@ -70,12 +74,19 @@ impl Listening {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
-        let admitted = self.admission.admit(&self.door.config.name, self.door.config.connections, peer.ip());
+        let admitted = self.admission.admit(
+            &self.door.config.name,
+            self.door.config.connections,
+            peer.ip(),
+        );
         let outcome = match &admitted {
             Ok(_) => "admitted",
             Err(refusal) => refusal.label(),
         };
-        let labels = metrics::Admission { listener: self.door.config.name.to_string(), outcome };
+        let labels = metrics::Admission {
+            listener: self.door.config.name.to_string(),
+            outcome,
+        };
         shared.metrics.connections.get_or_create(&labels).inc();
         let tasks = shared.drain.tasks();
         match admitted {
@@ -108,13 +119,17 @@ impl Listening {
 /// Small replies go out at once, and a dead peer is noticed.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 async fn refuse(mut stream: TcpStream) {
     let say = async {
-        stream.write_all(b"421 Too many connections, try again later\r\n").await?;
+        stream
+            .write_all(b"421 Too many connections, try again later\r\n")
+            .await?;
         stream.shutdown().await
     };
     // Best effort: the client is refused whether it reads this or not.

@@ -17,11 +17,15 @@ const QUIET: [&str; 4] = ["opendal=warn", "hyper=warn", "reqwest=warn", "rustls=
 /// A logger is already installed.
 pub fn init(log: &Log) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let level = LevelFilter::from_level(log.level);
-    let mut filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    let mut filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .from_env_lossy();
     for directive in SILENT.iter().chain(&QUIET) {
         filter = filter.add_directive(directive.parse()?);
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Pretty => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().with_span_list(false).try_init(),

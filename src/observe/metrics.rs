@@ -132,13 +132,33 @@ impl Metrics {
 
     fn register(&mut self) {
         let registry = &mut self.registry;
-        registry.register("connections", "TCP connections by listener and outcome", self.connections.clone());
-        registry.register("sessions", "Control connections open now", self.sessions.clone());
+        registry.register(
+            "connections",
+            "TCP connections by listener and outcome",
+            self.connections.clone(),
+        );
+        registry.register(
+            "sessions",
+            "Control connections open now",
+            self.sessions.clone(),
+        );
         registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
         registry.register("logins", "Logins by outcome", self.logins.clone());
-        registry.register("commands", "Commands by verb and reply class", self.commands.clone());
-        registry.register("transfers", "Ended transfers by direction and outcome", self.transfers.clone());
-        registry.register("transfers_running", "Transfers running now", self.transfers_running.clone());
+        registry.register(
+            "commands",
+            "Commands by verb and reply class",
+            self.commands.clone(),
+        );
+        registry.register(
+            "transfers",
+            "Ended transfers by direction and outcome",
+            self.transfers.clone(),
+        );
+        registry.register(
+            "transfers_running",
+            "Transfers running now",
+            self.transfers_running.clone(),
+        );
         registry.register_with_unit(
             "transfer",
             "Content bytes moved",
@@ -157,8 +177,16 @@ impl Metrics {
             Unit::Bytes,
             self.upload_memory.clone(),
         );
-        registry.register("passive_ports_free", "Free passive ports", self.passive_ports_free.clone());
-        registry.register("ready", "1 while new connections are admitted", self.ready.clone());
+        registry.register(
+            "passive_ports_free",
+            "Free passive ports",
+            self.passive_ports_free.clone(),
+        );
+        registry.register(
+            "ready",
+            "1 while new connections are admitted",
+            self.ready.clone(),
+        );
     }
 
     /// The page `/metrics` serves (OpenMetrics text).

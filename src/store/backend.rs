@@ -69,7 +69,9 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
     // The engine's path is the announced one, which was a virtual path.
     let path = path
         .to_str()
-        .and_then(|path| crate::access::VirtualPath::parse(&crate::access::VirtualPath::root(), path).ok())
+        .and_then(|path| {
+            crate::access::VirtualPath::parse(&crate::access::VirtualPath::root(), path).ok()
+        })
         .ok_or(Failure::Intent("not a path"))?;
     match work {
         Work::ChangeDirectory => {
@@ -87,20 +89,43 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
         Work::MakeDirectory => view.make_directory(&path).await.map(|()| Outcome::Done),
         Work::RemoveDirectory => view.remove_directory(&path).await.map(|()| Outcome::Done),
         Work::Upload(incoming, transport) => {
-            let Transport { mut wire, progress, deadlines, .. } = transport;
-            let stat = incoming.receive(&mut *wire as &mut dyn Wire, &progress, deadlines).await?;
+            let Transport {
+                mut wire,
+                progress,
+                deadlines,
+                ..
+            } = transport;
+            let stat = incoming
+                .receive(&mut *wire as &mut dyn Wire, &progress, deadlines)
+                .await?;
             Ok(Outcome::Found(stat))
         }
         Work::Download(outgoing, transport) => {
-            let Transport { mut wire, progress, deadlines, tasks } = transport;
+            let Transport {
+                mut wire,
+                progress,
+                deadlines,
+                tasks,
+            } = transport;
             download::send_file(outgoing.0, &mut *wire, &progress, deadlines.stall).await?;
             download::linger(wire, &tasks);
             Ok(Outcome::Done)
         }
         Work::Listing(rows, transport) => {
-            let Transport { mut wire, progress, deadlines, tasks } = transport;
-            download::send_listing(rows.entries, rows.line, &mut *wire, &progress, deadlines.stall)
-                .await?;
+            let Transport {
+                mut wire,
+                progress,
+                deadlines,
+                tasks,
+            } = transport;
+            download::send_listing(
+                rows.entries,
+                rows.line,
+                &mut *wire,
+                &progress,
+                deadlines.stall,
+            )
+            .await?;
             download::linger(wire, &tasks);
             Ok(Outcome::Done)
         }
@@ -152,7 +177,9 @@ impl StorageBackend<EngineUser> for Backend {
         _user: &EngineUser,
         path: P,
     ) -> Result<Cursor<Vec<u8>>, Error> {
-        self.carry_out(path.as_ref()).await.map(|()| Cursor::default())
+        self.carry_out(path.as_ref())
+            .await
+            .map(|()| Cursor::default())
     }
 
     async fn nlst<P: AsRef<Path> + Send + Debug>(

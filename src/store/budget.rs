@@ -80,7 +80,11 @@ impl Budget {
 
 impl Chunk {
     fn new(capacity: usize, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { bytes: Vec::with_capacity(capacity), capacity, _permit: permit }
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            capacity,
+            _permit: permit,
+        }
     }
 
     /// Room that is left, to read into; never grows beyond what was paid for.

@@ -30,7 +30,7 @@ pub(super) async fn send_file(
     progress: &Arc<Progress>,
     stall: Duration,
 ) -> std::result::Result<(), Failure> {
-    let send = async {
+    let work = async {
         while let Some(chunk) = bytes.next().await {
             send(wire, &chunk?, progress, stall).await?;
         }
@@ -39,7 +39,7 @@ pub(super) async fn send_file(
     tokio::select! {
         biased;
         cancelled = progress.cancelled() => Err(cancelled),
-        sent = send => sent,
+        done = work => done,
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn send_listing(
     progress: &Arc<Progress>,
     stall: Duration,
 ) -> std::result::Result<(), Failure> {
-    let send = async {
+    let work = async {
         let mut text = Vec::with_capacity(LISTING_BYTES + 1024);
         while let Some(entry) = entries.next().await {
             text.extend_from_slice(line(&entry?).as_bytes());
@@ -67,7 +67,7 @@ pub(super) async fn send_listing(
     tokio::select! {
         biased;
         cancelled = progress.cancelled() => Err(cancelled),
-        sent = send => sent,
+        done = work => done,
     }
 }
 

@@ -27,9 +27,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+pub use self::budget::Budget;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
-pub use self::budget::Budget;
 pub use self::object::ObjectStore;
 pub use self::view::{AppendFrom, Stores, View};
 use crate::{
@@ -138,7 +138,12 @@ pub trait Store: fmt::Debug + Send + Sync {
         while let Some(key) = parent.filter(|key| !key.as_str().is_empty()) {
             match self.stat(&key).await {
                 Ok(stat) if stat.kind == Kind::Directory => break,
-                Ok(_) => return Err(StoreError::new(ErrorKind::NotADirectory, "make_directories")),
+                Ok(_) => {
+                    return Err(StoreError::new(
+                        ErrorKind::NotADirectory,
+                        "make_directories",
+                    ));
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

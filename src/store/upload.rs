@@ -80,7 +80,12 @@ impl Incoming {
             },
             span,
         ));
-        Self { orders, outcome, part_bytes, budget }
+        Self {
+            orders,
+            outcome,
+            part_bytes,
+            budget,
+        }
     }
 
     /// Receives the whole file and commits it.

@@ -42,7 +42,9 @@ impl View {
     /// upload at once. A failure is no reason to refuse the login: the user may still read.
     pub async fn prepare_home(&self) {
         for key in self.tree.writable_roots() {
-            let Some(store) = self.stores.get(key.backend()) else { continue };
+            let Some(store) = self.stores.get(key.backend()) else {
+                continue;
+            };
             if let Err(error) = store.make_directories(&key).await {
                 tracing::warn!(%error, "home directory could not be made");
             }
@@ -57,7 +59,13 @@ impl View {
             Ok(_) | Err(Denied::MountPoint(_)) => true,
             Err(Denied::ReadOnlyAccount | Denied::ReadOnlyMount(_) | Denied::NotMounted) => false,
         };
-        Some((key, Permissions { write, fixed: self.tree.is_fixed(path) }))
+        Some((
+            key,
+            Permissions {
+                write,
+                fixed: self.tree.is_fixed(path),
+            },
+        ))
     }
 
     /// Stats a file or directory.
@@ -69,7 +77,9 @@ impl View {
                 }
                 stat => Ok(stat?),
             },
-            Err(Failure::Denied(Denied::NotMounted)) if self.leads_to_mount(path) => Ok(directory()),
+            Err(Failure::Denied(Denied::NotMounted)) if self.leads_to_mount(path) => {
+                Ok(directory())
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -95,10 +105,17 @@ impl View {
         // A mount hides what the store below it has under the same name.
         let points: Vec<_> = mounts
             .iter()
-            .map(|name| Ok(Entry { name: name.clone(), stat: directory() }))
+            .map(|name| {
+                Ok(Entry {
+                    name: name.clone(),
+                    stat: directory(),
+                })
+            })
             .collect();
         let rest = listed.filter(move |entry| {
-            let hidden = entry.as_ref().is_ok_and(|entry| mounts.contains(&entry.name));
+            let hidden = entry
+                .as_ref()
+                .is_ok_and(|entry| mounts.contains(&entry.name));
             std::future::ready(!hidden)
         });
         Ok(stream::iter(points).chain(rest).boxed())
@@ -161,7 +178,10 @@ impl View {
                 if bytes > stat.size {
                     return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write").into());
                 }
-                Base::Present { bytes, version: stat.version }
+                Base::Present {
+                    bytes,
+                    version: stat.version,
+                }
             }
         };
         Ok(store.write(&key, base).await?)
@@ -243,5 +263,10 @@ pub enum AppendFrom {
 
 /// A directory of which nothing more is known.
 fn directory() -> Stat {
-    Stat { kind: Kind::Directory, size: 0, modified: None, version: None }
+    Stat {
+        kind: Kind::Directory,
+        size: 0,
+        modified: None,
+        version: None,
+    }
 }

@@ -167,11 +167,17 @@ impl Tree {
 
     /// Keys of the mounts' own roots where the account may write: the homes to make at login.
     pub fn writable_roots(&self) -> Vec<StoreKey> {
-        let writable = self.mounts.iter().filter(|mount| !self.account.read_only && !mount.read_only);
+        let writable = self
+            .mounts
+            .iter()
+            .filter(|mount| !self.account.read_only && !mount.read_only);
         writable
             .filter_map(|mount| {
                 let key = mount.prefix.clone()?;
-                Some(StoreKey { backend: Arc::clone(&mount.backend), key })
+                Some(StoreKey {
+                    backend: Arc::clone(&mount.backend),
+                    key,
+                })
             })
             .collect()
     }
@@ -269,7 +275,10 @@ impl StoreKey {
             return None;
         }
         let parent = self.key.rsplit_once('/').map_or("", |(parent, _)| parent);
-        Some(Self { backend: Arc::clone(&self.backend), key: parent.to_owned() })
+        Some(Self {
+            backend: Arc::clone(&self.backend),
+            key: parent.to_owned(),
+        })
     }
 
     /// A key for tests of stores, which have no account.

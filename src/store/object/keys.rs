@@ -21,7 +21,11 @@ pub(super) struct Keys {
 impl Keys {
     /// Keys below `root`: no leading or trailing slash, may be empty.
     pub(super) fn new(root: &str) -> Result<Self> {
-        let prefix = if root.is_empty() { String::new() } else { format!("{root}/") };
+        let prefix = if root.is_empty() {
+            String::new()
+        } else {
+            format!("{root}/")
+        };
         if !prefix.is_empty() && !survives(&prefix) {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "open"));
         }
@@ -72,7 +76,11 @@ impl Keys {
     }
 
     fn root(&self) -> String {
-        if self.prefix.is_empty() { "/".to_owned() } else { self.prefix.clone() }
+        if self.prefix.is_empty() {
+            "/".to_owned()
+        } else {
+            self.prefix.clone()
+        }
     }
 }
 
@@ -80,7 +88,9 @@ impl Keys {
 fn survives(path: &str) -> bool {
     let segments = path.strip_suffix('/').unwrap_or(path);
     path.trim() == path
-        && !segments.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+        && !segments
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -112,14 +122,43 @@ mod tests {
 
     #[test]
     fn names_that_would_become_others_are_refused() {
-        for key in ["a ", " a", "\u{a0}a", "a\u{3000}", "a//b", "a/../b", "..", "./a", "a/."] {
-            let refused = keys("").file("write", &StoreKey::for_test("s", key)).unwrap_err();
+        for key in [
+            "a ",
+            " a",
+            "\u{a0}a",
+            "a\u{3000}",
+            "a//b",
+            "a/../b",
+            "..",
+            "./a",
+            "a/.",
+        ] {
+            let refused = keys("")
+                .file("write", &StoreKey::for_test("s", key))
+                .unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::NameNotAllowed, "{key:?}");
         }
-        for key in ["d/ a", "a b", "a+b%20#?", "\u{e4}/\u{1f600}", "....", "..a", "a /b"] {
-            assert!(keys("").file("write", &StoreKey::for_test("s", key)).is_ok(), "{key:?}");
+        for key in [
+            "d/ a",
+            "a b",
+            "a+b%20#?",
+            "\u{e4}/\u{1f600}",
+            "....",
+            "..a",
+            "a /b",
+        ] {
+            assert!(
+                keys("")
+                    .file("write", &StoreKey::for_test("s", key))
+                    .is_ok(),
+                "{key:?}"
+            );
         }
-        assert!(keys("t").file("write", &StoreKey::for_test("s", " a")).is_ok());
+        assert!(
+            keys("t")
+                .file("write", &StoreKey::for_test("s", " a"))
+                .is_ok()
+        );
     }
 
     #[test]

@@ -57,7 +57,9 @@ pub(super) fn operators(backend: &S3Backend, timeouts: &Timeouts) -> Result<(Ope
 /// No checksum algorithm: it would turn `UploadPartCopy` off, and an append would stream the old bytes
 /// through us. No root: [`super::keys`] says why.
 fn service(backend: &S3Backend) -> S3 {
-    let mut service = S3::default().bucket(&backend.bucket).region(&backend.region);
+    let mut service = S3::default()
+        .bucket(&backend.bucket)
+        .region(&backend.region);
     if let Some(endpoint) = &backend.endpoint {
         service = service.endpoint(endpoint);
     }

@@ -83,7 +83,14 @@ impl Lab {
         let files = TempDir::new().unwrap();
         let root = files.path().to_owned();
         let store = LocalStore::open(&FsBackend { root: root.clone() }).unwrap();
-        Self { name: "local", store: Box::new(store), directory: root, s3: None, _files: files, server: None }
+        Self {
+            name: "local",
+            store: Box::new(store),
+            directory: root,
+            s3: None,
+            _files: files,
+            server: None,
+        }
     }
 
     /// `s3s-fs` over a temporary directory, served on a free port by a task that ends with the lab.
@@ -114,11 +121,17 @@ impl Lab {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
         let Ok(gateway) = std::env::var("CAUSEWAY_TEST_S3") else {
             println!("skipped: CAUSEWAY_TEST_S3 (endpoint,access,secret) is not set");
-            assert!(std::env::var("REQUIRE_PEERS").is_err(), "a gateway is required here");
+            assert!(
+                std::env::var("REQUIRE_PEERS").is_err(),
+                "a gateway is required here"
+            );
             return None;
         };
-        let [endpoint, access, secret] =
-            gateway.split(',').collect::<Vec<_>>().try_into().expect("endpoint,access,secret");
+        let [endpoint, access, secret] = gateway
+            .split(',')
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("endpoint,access,secret");
         let bucket = format!(
             "t{}-{}",
             std::process::id(),
@@ -172,7 +185,11 @@ impl Lab {
 
     /// Enough entries for more than one page or batch.
     pub(super) fn many(&self) -> usize {
-        if self.name == "stand-in" { 1_050 } else { 2_345 }
+        if self.name == "stand-in" {
+            1_050
+        } else {
+            2_345
+        }
     }
 
     pub(super) async fn fill(&self, directory: &str, count: usize) {
@@ -205,7 +222,9 @@ impl Lab {
             }
             "gateway" => {
                 let left = self
-                    .script("print(len(s3.list_multipart_uploads(Bucket=bucket).get('Uploads', [])))")
+                    .script(
+                        "print(len(s3.list_multipart_uploads(Bucket=bucket).get('Uploads', [])))",
+                    )
                     .await;
                 assert_eq!(left, "0", "open multipart uploads");
             }
@@ -244,7 +263,9 @@ async fn serve(directory: &Path) -> (SocketAddr, JoinHandle<()>) {
     let mut builder = s3s::service::S3ServiceBuilder::new(files);
     builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
     let service = builder.build();
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
         // The connections belong to this task and end with it.
@@ -278,7 +299,11 @@ async fn python(s3: &S3Backend, script: &str) -> String {
         .output()
         .await
         .expect("python3 with boto3");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let answer = String::from_utf8(output.stdout).unwrap();
     answer.lines().last().unwrap_or_default().to_owned()
 }
