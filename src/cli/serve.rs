@@ -18,8 +18,11 @@ pub(super) fn start(
     config: Config,
     bound: impl FnOnce(&[(Arc<str>, SocketAddr)]) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    observe::logging::init(&config.log).map_err(|error| anyhow!("cannot start logging: {error}"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    observe::logging::init(&config.log)
+        .map_err(|error| anyhow!("cannot start logging: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let served = runtime.block_on(async {
         // Before anything is bound: whoever sees an address may already send a signal.
         let signals = Mutex::new(Signals::new()?);
