@@ -1,8 +1,113 @@
-//! The command line.
+//! The command line: parses arguments, runs one command, turns its failure into an exit code.
+//!
+//! Owns what is printed for people on stdout and stderr. Knows the [`crate::app`] that it starts and
+//! nothing of what runs inside.
 
-use std::process::ExitCode;
+mod check;
+mod demo;
+mod failure;
+mod hash_password;
+mod serve;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use self::failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `serve` and `demo`: stopped by a signal, all transfers ended or drained
+  1  failed while running, for example an address is taken
+  2  wrong arguments
+  3  mistakes in the configuration, the users file or the certificates";
+
+/// An FTPS server whose disk is an object store.
+#[derive(Debug, Parser)]
+#[command(name = "causeway", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or SIGINT, then let running transfers end
+    Serve {
+        /// The YAML configuration; config.example.yaml explains every key
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Try causeway on this machine: creates certificate, user and configuration, then serves a local
+    /// folder on 127.0.0.1 and prints commands to paste
+    Demo {
+        /// Where uploaded files, certificate and password lie; kept between runs
+        #[arg(long, value_name = "DIR", default_value = "./causeway-data")]
+        data: PathBuf,
+        /// Port for explicit FTPS, implicit FTPS takes the next free one; 0 takes free ports for
+        /// everything [default: 2121 or the next free one]
+        #[arg(long, value_name = "PORT")]
+        port: Option<u16>,
+    },
+    /// Check configuration, users file, certificates and local directories; report every mistake.
+    /// Does not touch the network
+    Check {
+        /// The YAML configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Read a password from the terminal or from standard input and print its hash for the users file
+    HashPassword,
+}
 
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    todo!()
+    let result = match Arguments::parse().command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Demo { data, port } => demo::run(&data, port),
+        Command::Check { config } => check::run(&config),
+        Command::HashPassword => hash_password::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to hear that standard error is closed.
+            let _ = writeln!(io::stderr(), "{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_parse_as_documented() {
+        for line in [
+            "causeway serve -c a.yaml",
+            "causeway serve --config a.yaml",
+            "causeway demo",
+            "causeway demo --data d --port 0",
+            "causeway check -c a.yaml",
+            "causeway hash-password",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["causeway", "causeway serve", "causeway demo --port 70000"] {
+            let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns the YAML text, its errors and its defaults; the resolved [`Config`] carries no optional that
 //! has a default and no string that still must be parsed. Knows nothing of sockets or stores.
-//! Two stages: [`typed`] is the file as typed (serde, unknown keys refused), [`resolve`] what it means.
+//! Three stages: [`yaml`] turns the text into nodes, [`typed`] reads them and collects every mistake
+//! (unknown keys included), [`resolve`] says what they mean.
 
 mod error;
 mod resolve;
-mod typed;
-mod yaml;
+#[cfg(test)]
+mod tests;
+pub(crate) mod typed;
+pub(crate) mod yaml;
 
 use std::{
     collections::BTreeMap,
@@ -221,19 +224,27 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake at once, each with its YAML path.
-    pub fn load(_file: &Path) -> Result<Self, ConfigErrors> {
-        todo!()
+    pub fn load(file: &Path) -> Result<Self, ConfigErrors> {
+        let text = read(file)?;
+        Self::parse(&text, file, &|name| std::env::var(name).ok())
     }
 
     /// Checks a text; `environment` looks up variables, `file` names the text in errors, relative
     /// paths are relative to its directory.
     pub fn parse(
-        _text: &str,
-        _file: &Path,
-        _environment: &dyn Fn(&str) -> Option<String>,
+        text: &str,
+        file: &Path,
+        environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
-        todo!()
+        let node = yaml::parse(text).map_err(|message| ConfigErrors::of_file(file, message))?;
+        resolve::file(&node, file, environment)
     }
+}
+
+/// Reads a whole YAML file, for [`Config::load`] and the users file.
+pub(crate) fn read(file: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(file)
+        .map_err(|error| ConfigErrors::of_file(file, format!("cannot read the file: {error}")))
 }
 
 impl Default for Limits {
@@ -250,15 +261,15 @@ impl Default for Limits {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            login: Duration::from_secs(60),
+            login: Duration::from_mins(1),
             tls_handshake: Duration::from_secs(15),
             data_connect: Duration::from_secs(30),
-            data_stall: Duration::from_secs(120),
-            idle: Duration::from_secs(900),
+            data_stall: Duration::from_mins(2),
+            idle: Duration::from_mins(15),
             reply: Duration::from_secs(30),
-            store: Duration::from_secs(120),
-            commit: Duration::from_secs(900),
-            drain: Duration::from_secs(300),
+            store: Duration::from_mins(2),
+            commit: Duration::from_mins(15),
+            drain: Duration::from_mins(5),
         }
     }
 }

@@ -1,0 +1,37 @@
+//! `causeway serve`: configuration → logging → runtime → bind → run → drain.
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::anyhow;
+use tokio::sync::Mutex;
+
+use super::Failure;
+use crate::{app::App, config::Config, observe, shutdown::Signals};
+
+pub(super) fn run(file: &Path) -> Result<(), Failure> {
+    start(Config::load(file)?, |_| Ok(()))
+}
+
+/// Runs the server until a signal, drains until the deadline or a second signal; `bound` learns the
+/// addresses once all of them are bound.
+pub(super) fn start(
+    config: Config,
+    bound: impl FnOnce(&[(Arc<str>, SocketAddr)]) -> io::Result<()>,
+) -> Result<(), Failure> {
+    observe::logging::init(&config.log)
+        .map_err(|error| anyhow!("cannot start logging: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        // Before anything is bound: whoever sees an address may already send a signal.
+        let signals = Mutex::new(Signals::new()?);
+        // Both futures wait on one receiver, else the second would hear of the first signal too. The
+        // app polls them one after the other, so neither waits for the lock.
+        let signal = async || signals.lock().await.next().await;
+        let app = App::bind(config).await?;
+        bound(app.addresses())?;
+        app.run(signal(), signal()).await
+    });
+    Ok(served?)
+}

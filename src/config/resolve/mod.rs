@@ -1,0 +1,326 @@
+//! What the file means: every table as a checked value, and the checks between tables.
+
+mod backends;
+mod listeners;
+mod mounts;
+
+use std::{
+    collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
+    time::Duration,
+};
+
+use self::{
+    backends::backends,
+    listeners::{TLS, listeners, tls},
+    mounts::mounts,
+};
+use super::{
+    Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
+    typed::{self, Reader, Table, Text},
+    yaml::Node,
+};
+use crate::access::Mount;
+
+/// Deadlines end within a week: longer ones are slips of units.
+const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
+/// More connections than a process has descriptors for are a slip.
+const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
+
+const ROOT: [&str; 9] = [
+    "listeners",
+    "tls",
+    "users",
+    "backends",
+    "mounts",
+    "limits",
+    "timeouts",
+    "admin",
+    "log",
+];
+const LIMITS: [&str; 4] = [
+    "connections",
+    "connections_per_address",
+    "login_failures_per_connection",
+    "upload_memory_bytes",
+];
+const TIMEOUTS: [&str; 9] = [
+    "login_seconds",
+    "tls_handshake_seconds",
+    "data_connect_seconds",
+    "data_stall_seconds",
+    "idle_seconds",
+    "reply_seconds",
+    "store_seconds",
+    "commit_seconds",
+    "drain_seconds",
+];
+
+const FORMATS: [(&str, LogFormat); 2] = [("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+const LEVELS: [(&str, tracing::Level); 5] = [
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+/// Every key of every table, for the test that wants each in `config.example.yaml`.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<&'static str> {
+    use self::{
+        backends::{FS, S3},
+        listeners::{LISTENER, PASSIVE},
+        mounts::MOUNT,
+    };
+    let log = ["level", "format"];
+    let tables: [&[&str]; 12] = [
+        &ROOT,
+        &LISTENER,
+        &TLS,
+        &PASSIVE,
+        &FS,
+        &S3,
+        &MOUNT,
+        &LIMITS,
+        &TIMEOUTS,
+        &log,
+        &["file"],
+        &["address"],
+    ];
+    tables.concat()
+}
+
+/// Reads and checks a parsed text.
+pub(super) fn file(
+    node: &Node,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let reader = Reader::new(file, environment);
+    let config = reader
+        .root(node, &ROOT)
+        .and_then(|root| config(&root, &reader));
+    reader.finish(config, file)
+}
+
+/// The whole file. Reads every table before it combines them, so that all mistakes are noted.
+fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
+    let tls = root.table("tls", &TLS).map(|table| tls(&table));
+    let limits = match root.table("limits", &LIMITS) {
+        Some(table) => limits(&table),
+        None => Some(Limits::default()),
+    };
+    let default_connections = limits
+        .as_ref()
+        .map_or(usize::MAX, |limits| limits.connections);
+    let listeners = listeners(root, tls.as_ref(), default_connections);
+    let users_file = root
+        .required("users", "a table with the key `file`")
+        .and_then(|item| item.table(&["file"]))
+        .and_then(|table| table.file("file", "the path of the users file"));
+    let backends = backends(root);
+    let mounts = mounts(root);
+    let timeouts = match root.table("timeouts", &TIMEOUTS) {
+        Some(table) => timeouts(&table),
+        None => Some(Timeouts::default()),
+    };
+    let admin = match root.table("admin", &["address"]) {
+        Some(table) => admin(&table).map(Some),
+        None => Some(None),
+    };
+    let log = match root.table("log", &["level", "format"]) {
+        Some(table) => log(&table),
+        None => Some(Log::default()),
+    };
+
+    if let Some(listeners) = &listeners {
+        addresses(listeners, admin.flatten(), reader);
+    }
+    if let (Some(mounts), Some((names, _))) = (&mounts, &backends) {
+        backends_of_mounts(mounts, names, reader);
+    }
+    if let (Some(limits), Some((_, backends))) = (&limits, &backends) {
+        upload_memory(limits, backends, reader);
+    }
+
+    Some(Config {
+        listeners: listeners?
+            .into_iter()
+            .map(|(_, listener)| listener)
+            .collect(),
+        users_file: users_file?,
+        backends: backends?.1,
+        mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
+        limits: limits?,
+        timeouts: timeouts?,
+        admin: admin?,
+        log: log?,
+    })
+}
+
+/// Listeners with their YAML paths, for the checks between tables. Broken ones are left out here and
+/// make the file fail through their noted mistakes.
+type Located<T> = Vec<(String, T)>;
+
+/// A prefix of keys without the slashes around it.
+fn key_prefix(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {
+    let prefix = text.value.trim_matches('/');
+    let problem = if prefix.is_empty() {
+        None
+    } else if prefix
+        .split('/')
+        .any(|segment| matches!(segment, "" | "." | ".."))
+    {
+        Some("a prefix has no empty, `.` or `..` segment")
+    } else if prefix.chars().any(char::is_control) {
+        Some("a prefix has no control character")
+    } else {
+        None
+    };
+    if let Some(problem) = problem {
+        table.error(key, format!("{problem}, found {}", text.shown()));
+        return None;
+    }
+    Some(prefix.to_owned())
+}
+
+fn limits(table: &Table<'_>) -> Option<Limits> {
+    let default = Limits::default();
+    let connections = table.integer("connections", default.connections, CONNECTIONS);
+    let connections_per_address = table.integer(
+        "connections_per_address",
+        default.connections_per_address,
+        CONNECTIONS,
+    );
+    let login_failures = table.integer(
+        "login_failures_per_connection",
+        default.login_failures,
+        1..=1000,
+    );
+    let upload_memory_bytes = table.integer(
+        "upload_memory_bytes",
+        default.upload_memory_bytes,
+        1 << 20..=1 << 50,
+    );
+    Some(Limits {
+        connections: connections?,
+        connections_per_address: connections_per_address?,
+        login_failures: login_failures?,
+        upload_memory_bytes: upload_memory_bytes?,
+    })
+}
+
+fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
+    let default = Timeouts::default();
+    let read = |key, default: Duration| {
+        table
+            .integer(key, default.as_secs(), SECONDS)
+            .map(Duration::from_secs)
+    };
+    let login = read("login_seconds", default.login);
+    let tls_handshake = read("tls_handshake_seconds", default.tls_handshake);
+    let data_connect = read("data_connect_seconds", default.data_connect);
+    let data_stall = read("data_stall_seconds", default.data_stall);
+    let idle = read("idle_seconds", default.idle);
+    let reply = read("reply_seconds", default.reply);
+    let store = read("store_seconds", default.store);
+    let commit = read("commit_seconds", default.commit);
+    let drain = read("drain_seconds", default.drain);
+    Some(Timeouts {
+        login: login?,
+        tls_handshake: tls_handshake?,
+        data_connect: data_connect?,
+        data_stall: data_stall?,
+        idle: idle?,
+        reply: reply?,
+        store: store?,
+        commit: commit?,
+        drain: drain?,
+    })
+}
+
+fn admin(table: &Table<'_>) -> Option<SocketAddr> {
+    let address = socket_address(table, "address", "127.0.0.1:9090")?;
+    if !address.ip().is_loopback() {
+        let message = "the admin address has no authentication yet, so it must be a loopback address such as 127.0.0.1:9090";
+        table.error("address", format!("{message}, found \"{address}\""));
+        return None;
+    }
+    Some(address)
+}
+
+fn log(table: &Table<'_>) -> Option<Log> {
+    let default = Log::default();
+    let level = table.choice("level", &LEVELS);
+    let format = table.choice("format", &FORMATS);
+    Some(Log {
+        level: level?.unwrap_or(default.level),
+        format: format?.unwrap_or(default.format),
+    })
+}
+
+fn socket_address(table: &Table<'_>, key: &str, example: &str) -> Option<SocketAddr> {
+    let expected = format!("an IP address and a port such as {example}");
+    let text = table.text(key, &expected)?;
+    let address = text.parse();
+    if address.is_none() {
+        table.error(key, format!("expected {expected}, found {}", text.shown()));
+    }
+    address
+}
+
+/// No two sockets may want the same address; port 0 is never the same.
+fn addresses(listeners: &Located<Listener>, admin: Option<SocketAddr>, reader: &Reader<'_>) {
+    let mut taken = Vec::<(String, SocketAddr)>::new();
+    let listeners = listeners
+        .iter()
+        .map(|(path, listener)| (path.clone(), listener.address));
+    for (path, address) in listeners.chain(admin.map(|address| ("admin".to_owned(), address))) {
+        let clash = taken.iter().find(|(_, other)| clash(address, *other));
+        if let Some((other, _)) = clash {
+            reader.error(
+                format!("{path}.address"),
+                format!("\"{address}\" is taken by {other}"),
+            );
+        }
+        taken.push((path, address));
+    }
+}
+
+/// Whether binding both fails. `0.0.0.0` and `[::]` are not compared: that depends on the system.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = one.ip().is_unspecified() || other.ip().is_unspecified() || one.ip() == other.ip();
+    one.port() != 0 && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && covers
+}
+
+fn backends_of_mounts(mounts: &Located<Mount>, names: &[&str], reader: &Reader<'_>) {
+    for (path, mount) in mounts {
+        if !names.contains(&&*mount.backend) {
+            let hint = typed::nearest(&mount.backend, names);
+            let hint = hint
+                .map(|name| format!("; did you mean `{name}`?"))
+                .unwrap_or_default();
+            reader.error(
+                format!("{path}.backend"),
+                format!("no backend has the name {:?}{hint}", &*mount.backend),
+            );
+        }
+    }
+}
+
+/// One upload needs two parts in memory: the one being sent and the one being filled.
+fn upload_memory(limits: &Limits, backends: &BTreeMap<Arc<str>, Backend>, reader: &Reader<'_>) {
+    for (name, backend) in backends {
+        let Backend::S3(s3) = backend else { continue };
+        let least = s3.part_bytes.saturating_mul(2);
+        if limits.upload_memory_bytes < least {
+            let found = limits.upload_memory_bytes;
+            reader.error(
+                "limits.upload_memory_bytes",
+                format!(
+                    "one upload to the backend {name} needs two parts, {least} bytes; found {found}"
+                ),
+            );
+        }
+    }
+}

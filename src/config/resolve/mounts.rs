@@ -1,0 +1,96 @@
+//! Mounts: the tree that users see.
+
+use std::collections::HashSet;
+
+use super::{
+    super::typed::{Table, Text},
+    Located, key_prefix,
+};
+use crate::access::{Mount, VirtualPath};
+
+/// Where a mount's files lie in its backend when it does not say.
+const PREFIX: &str = "{home}";
+
+pub(super) const MOUNT: [&str; 4] = ["path", "backend", "prefix", "read_only"];
+
+pub(super) fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
+    let items = root.list("mounts", "a list of mounts, one of them `/`")?;
+    let complete = !items.is_empty();
+    let (mut paths, mut mounts) = (HashSet::new(), Vec::new());
+    let mut broken = false;
+    for item in items {
+        let Some(table) = item.table(&MOUNT) else {
+            broken = true;
+            continue;
+        };
+        let path = mount_path(&table);
+        if let Some(path) = &path
+            && !paths.insert(path.clone())
+        {
+            table.error(
+                "path",
+                format!("another mount has the path {:?}", path.as_str()),
+            );
+        }
+        broken |= path.is_none();
+        let backend = table.text("backend", "the name of a backend");
+        let prefix = match table.any_text("prefix", "a key prefix") {
+            Some(Some(text)) => mount_prefix(&table, &text),
+            Some(None) => Some(PREFIX.to_owned()),
+            None => None,
+        };
+        let read_only = table.boolean("read_only", false);
+        if let (Some(path), Some(backend), Some(prefix), Some(read_only)) =
+            (path, backend, prefix, read_only)
+        {
+            let backend = backend.value.into();
+            mounts.push((
+                item.path().to_owned(),
+                Mount {
+                    path,
+                    backend,
+                    prefix,
+                    read_only,
+                },
+            ));
+        }
+    }
+    if !complete || (!broken && !paths.contains(&VirtualPath::root())) {
+        root.error(
+            "mounts",
+            "no mount has the path `/`, which every user starts in",
+        );
+    }
+    Some(mounts)
+}
+
+fn mount_path(table: &Table<'_>) -> Option<VirtualPath> {
+    let text = table.text("path", "an absolute path such as / or /incoming")?;
+    let problem = match VirtualPath::parse(&VirtualPath::root(), &text.value) {
+        Ok(path) if path.as_str() == text.value => return Some(path),
+        Ok(path) => format!("expected the plain absolute form {:?}", path.as_str()),
+        Err(error) => error.to_string(),
+    };
+    table.error("path", format!("{problem}, found {}", text.shown()));
+    None
+}
+
+fn mount_prefix(table: &Table<'_>, text: &Text) -> Option<String> {
+    let prefix = key_prefix(table, "prefix", text)?;
+    let without_templates = prefix.replace("{home}", "").replace("{user}", "");
+    if without_templates.contains(['{', '}']) {
+        let message = "the only templates are {home} and {user}, found";
+        table.error("prefix", format!("{message} {}", text.shown()));
+        return None;
+    }
+    // A home may be empty: `.{home}` would then be the segment `.`.
+    if without_templates
+        .split('/')
+        .any(|segment| matches!(segment, "." | ".."))
+    {
+        let message = "a segment of dots and a template may become `.` or `..`, found";
+        table.error("prefix", format!("{message} {}", text.shown()));
+        return None;
+    }
+    Some(prefix)
+}

@@ -1,0 +1,511 @@
+//! The example file, the mistakes, and that all of them are reported.
+
+use std::path::Path;
+
+use super::{yaml::Node, *};
+
+const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+const MINIMAL: &str = r#"
+listeners: [{name: main, address: "127.0.0.1:0", mode: explicit}]
+tls: {certificate_file: c.pem, key_file: k.pem}
+users: {file: users.yaml}
+backends: {disk: {type: fs, root: data}, cloud: {type: s3, bucket: b, endpoint: "http://localhost:9000"}}
+mounts: [{path: /, backend: disk}]
+"#;
+
+fn environment(name: &str) -> Option<String> {
+    name.starts_with("CAUSEWAY_")
+        .then(|| format!("value of {name}"))
+}
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, Path::new("/etc/causeway/config.yaml"), &environment)
+}
+
+/// The errors as `path: message`.
+#[track_caller]
+fn errors(text: &str) -> Vec<String> {
+    let errors = parse(text).expect_err("the text must be refused").errors;
+    errors.iter().map(ToString::to_string).collect()
+}
+
+/// `MINIMAL` with one text replaced by another.
+#[track_caller]
+fn changed(from: &str, to: &str) -> String {
+    assert!(
+        MINIMAL.contains(from),
+        "{from:?} is not part of the minimal configuration"
+    );
+    MINIMAL.replacen(from, to, 1)
+}
+
+/// The example with every optional key set: the `#` in front of keys taken away.
+fn full_example() -> String {
+    let uncomment = |line: &str| {
+        let indent = line.len() - line.trim_start().len();
+        match line.trim_start().strip_prefix('#') {
+            Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => {
+                format!("{}{rest}\n", &line[..indent])
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    EXAMPLE.lines().map(uncomment).collect()
+}
+
+#[test]
+fn example_file_parses_as_it_stands_and_with_every_key_set() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!(config.listeners.len(), 2);
+    assert!(config.admin.is_none());
+    let config = parse(&full_example()).unwrap();
+    assert_eq!(config.admin, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.backends.len(), 2);
+}
+
+#[test]
+fn example_file_names_every_key() {
+    for key in resolve::all_keys() {
+        assert!(
+            full_example().contains(&format!("{key}:")),
+            "config.example.yaml lacks {key}"
+        );
+    }
+}
+
+#[test]
+fn defaults_of_the_example_are_those_of_the_code() {
+    let written = parse(&full_example()).unwrap();
+    let default = parse(MINIMAL).unwrap();
+    assert_eq!(
+        format!("{:?}", written.limits),
+        format!("{:?}", default.limits)
+    );
+    assert_eq!(
+        format!("{:?}", written.timeouts),
+        format!("{:?}", default.timeouts)
+    );
+    assert_eq!(
+        format!("{:?}", written.limits),
+        format!("{:?}", Limits::default())
+    );
+    assert_eq!(
+        format!("{:?}", written.timeouts),
+        format!("{:?}", Timeouts::default())
+    );
+    assert_eq!(written.log, default.log);
+    assert_eq!(written.mounts[0].prefix, default.mounts[0].prefix);
+    assert_eq!(written.mounts[0].read_only, default.mounts[0].read_only);
+    let (written_listener, listener) = (&written.listeners[0], &default.listeners[0]);
+    assert_eq!(written_listener.clear_text, listener.clear_text);
+    assert_eq!(written_listener.upload_end, listener.upload_end);
+    assert_eq!(written_listener.passive.ports, listener.passive.ports);
+    assert_eq!(written_listener.connections, listener.connections);
+    let s3 = |config: &Config, name: &str| match &config.backends[name] {
+        Backend::S3(s3) => s3.clone(),
+        Backend::Fs(_) => panic!("{name} must be an S3 backend"),
+    };
+    let (written_s3, s3) = (s3(&written, "archive"), s3(&default, "cloud"));
+    assert_eq!(written_s3.region, s3.region);
+    assert_eq!(written_s3.root, s3.root);
+    assert_eq!(written_s3.virtual_host_style, s3.virtual_host_style);
+    assert_eq!(written_s3.part_bytes, s3.part_bytes);
+    assert_eq!(written_s3.parts_in_flight, s3.parts_in_flight);
+}
+
+/// hickory-dns's idea: a key that nobody knows must be refused wherever it stands.
+#[test]
+fn unknown_key_is_refused_in_every_table() {
+    let node = yaml::parse(&full_example()).unwrap();
+    let mut paths = Vec::new();
+    collect_tables(&node, String::new(), &mut paths);
+    assert!(paths.len() > 15, "tables found: {paths:?}");
+    for path in paths {
+        let mut changed = node.clone();
+        insert(&mut changed, "", &path);
+        let errors = resolve::file(&changed, Path::new("config.yaml"), &environment)
+            .expect_err(&format!("an unknown key in {path:?} must be refused"));
+        let expected = typed::join(&path, "zzz_unknown");
+        assert!(
+            errors.errors.iter().any(|error| error.path == expected),
+            "{path:?}: {errors}"
+        );
+    }
+}
+
+fn collect_tables(node: &Node, path: String, paths: &mut Vec<String>) {
+    match node {
+        Node::Mapping(entries) => {
+            for (key, value) in entries {
+                let Node::String(key) = key else {
+                    panic!("key {key:?}")
+                };
+                collect_tables(value, typed::join(&path, key), paths);
+            }
+            paths.push(path);
+        }
+        Node::Sequence(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect_tables(item, format!("{path}[{index}]"), paths);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn insert(node: &mut Node, path: &str, target: &str) {
+    match node {
+        Node::Mapping(entries) => {
+            for (key, value) in entries.iter_mut() {
+                let Node::String(key) = key else {
+                    panic!("key {key:?}")
+                };
+                insert(value, &typed::join(path, key), target);
+            }
+            if path == target {
+                entries.push((Node::String("zzz_unknown".to_owned()), Node::Integer(1)));
+            }
+        }
+        Node::Sequence(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                insert(item, &format!("{path}[{index}]"), target);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn many_mistakes_are_reported_together() {
+    let text = r#"
+listners: []
+listeners:
+  - {name: a, address: "127.0.0.1:21", mode: explicit, clear_text: maybe}
+  - {name: a, address: nonsense, mode: 2, passive: {ports: 60000-50000}, connections: 0}
+  - {name: c, address: "0.0.0.0:21", mode: implicit, clear_text: allow, tls: {certificate_file: x}}
+tls: {certificate_file: c.pem, key_file: k.pem, keyfile: k.pem}
+users: {}
+backends:
+  disk: {type: fs}
+  cloud: {type: s3, bucket: b, access_key_id: id, part_size_bytes: 1000}
+  other: {type: ftp}
+mounts:
+  - {path: /a/../b, backend: dsk, prefix: "x/{name}"}
+timeouts: {idle_seconds: 0}
+limits: yes please
+admin: {address: "0.0.0.0:9090"}
+log: {level: verbose}
+"#;
+    let errors = errors(text);
+    for expected in [
+        "listners: unknown key; did you mean `listeners`?",
+        "listeners[0].clear_text: expected `refuse` or `allow`, found \"maybe\"",
+        "listeners[1].name: another listener has the name \"a\"",
+        "listeners[1].address: expected an IP address and a port",
+        "listeners[1].mode: expected `explicit` or `implicit`, found a number",
+        "listeners[1].passive.ports: the range ends before it starts",
+        "listeners[1].connections: expected a whole number from 1 to 1000000, found the number 0",
+        "listeners[2].clear_text: an implicit listener is encrypted",
+        "listeners[2].tls.key_file: missing: expected the path of a PEM file",
+        "tls.keyfile: unknown key; did you mean `key_file`?",
+        "users.file: missing",
+        "backends.disk.root: missing",
+        "backends.cloud.region: missing",
+        "backends.cloud.secret_access_key: missing: access_key_id is given",
+        "backends.cloud.part_size_bytes: expected a whole number from 5242880 to 5368709120",
+        "backends.other.type: expected `fs` or `s3`, found \"ftp\"",
+        "mounts[0].path: expected the plain absolute form \"/b\", found \"/a/../b\"",
+        "mounts[0].prefix: the only templates are {home} and {user}, found \"x/{name}\"",
+        "timeouts.idle_seconds: expected a whole number from 1 to 604800, found the number 0",
+        "limits: expected a table of keys, found the string \"yes please\"",
+        "admin.address: the admin address has no authentication yet",
+        "log.level: expected `error` or `warn`",
+    ] {
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{expected}\n{errors:#?}"
+        );
+    }
+    assert_eq!(errors.len(), 22, "{errors:#?}");
+}
+
+#[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
+fn each_mistake_names_its_path() {
+    let listener = r#"{name: main, address: "127.0.0.1:0", mode: explicit}"#;
+    let cases = [
+        (listener, "", "listeners: empty"),
+        ("listeners:", "listener:", "listeners: missing"),
+        (
+            "mode: explicit",
+            "mode: Explicit",
+            "listeners[0].mode: expected `explicit` or `implicit`, found \"Explicit\"; did you mean `explicit`?",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, mode: implicit",
+            "listeners[0].mode: given twice",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {ports: 80}",
+            "listeners[0].passive.ports: ports below 1024",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: \"::1\"}",
+            "listeners[0].passive.address: the 227 reply",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: 0.0.0.0}",
+            "listeners[0].passive.address: 0.0.0.0",
+        ),
+        (
+            "tls: {certificate_file: c.pem, key_file: k.pem}",
+            "",
+            "listeners[0].tls: missing: give",
+        ),
+        (
+            "file: users.yaml",
+            "file: {env: NOT_SET}",
+            "users.file.env: the environment variable NOT_SET is not set",
+        ),
+        (
+            "file: users.yaml",
+            "file: {file: /does/not/exist}",
+            "users.file.file: cannot read /does/not/exist",
+        ),
+        (
+            "file: users.yaml",
+            "file: {env: CAUSEWAY_A, file: b}",
+            "users.file: expected the path of the users file, or one of",
+        ),
+        ("file: users.yaml", "file: ''", "users.file: empty"),
+        (
+            "file: users.yaml",
+            "file: 7",
+            "users.file: expected the path of the users file, found a number; put it in quotes",
+        ),
+        (
+            "backend: disk",
+            "backend: dissk",
+            "mounts[0].backend: no backend has the name \"dissk\"; did you mean `disk`?",
+        ),
+        ("path: /,", "path: /a,", "mounts: no mount has the path `/`"),
+        (
+            "path: /,",
+            "path: relative,",
+            "mounts[0].path: expected the plain absolute form",
+        ),
+        (
+            "[{path: /, backend: disk}]",
+            "[{path: /, backend: disk}, {path: /, backend: disk}]",
+            "mounts[1].path: another mount",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, prefix: \"a/../b\"}]",
+            "mounts[0].prefix: a prefix has no empty, `.` or `..`",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, prefix: \".{home}\"}]",
+            "mounts[0].prefix: a segment of dots",
+        ),
+        (
+            "backend: disk}]",
+            "backend: disk, read_only: 1}]",
+            "mounts[0].read_only: expected true or false, found the number 1",
+        ),
+        (
+            "http://localhost:9000",
+            "ftp://x",
+            "backends.cloud.endpoint: expected a URL",
+        ),
+        (
+            "http://localhost:9000",
+            "https://user:word@x",
+            "backends.cloud.endpoint: expected a URL",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, session_token: t",
+            "backends.cloud.session_token: belongs to",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, part_size_bytes: 268435456",
+            "limits.upload_memory_bytes: one upload to the backend cloud needs two parts, 536870912 bytes",
+        ),
+        (
+            "disk: {",
+            "\"a b\": {}, disk: {",
+            "backends[\"a b\"]: a backend's name",
+        ),
+        (
+            "disk: {type: fs, root: data}",
+            "disk: 3",
+            "backends.disk: expected a table of keys, found the number 3",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let errors = errors(&changed(from, to));
+        assert!(
+            errors.iter().any(|error| error.starts_with(expected)),
+            "{expected}: {errors:#?}"
+        );
+    }
+}
+
+#[test]
+fn same_address_is_refused_except_for_port_zero() {
+    let two = |one: &str, other: &str| {
+        changed(
+            r#"{name: main, address: "127.0.0.1:0", mode: explicit}"#,
+            &format!(
+                "{{name: a, address: \"{one}\", mode: explicit}}, {{name: b, address: \"{other}\", mode: implicit}}"
+            ),
+        )
+    };
+    assert!(parse(&two("127.0.0.1:0", "127.0.0.1:0")).is_ok());
+    assert!(parse(&two("127.0.0.1:21", "127.0.0.2:21")).is_ok());
+    for (one, other) in [
+        ("127.0.0.1:21", "127.0.0.1:21"),
+        ("0.0.0.0:21", "127.0.0.1:21"),
+    ] {
+        let errors = errors(&two(one, other));
+        assert_eq!(
+            errors,
+            [format!(
+                "listeners[1].address: \"{other}\" is taken by listeners[0]"
+            )]
+        );
+    }
+    let text = changed("127.0.0.1:0", "127.0.0.1:9090");
+    let errors = errors(&format!("{text}admin: {{address: \"127.0.0.1:9090\"}}\n"));
+    assert_eq!(
+        errors,
+        ["admin.address: \"127.0.0.1:9090\" is taken by listeners[0]"]
+    );
+}
+
+#[test]
+fn syntax_error_names_line_and_column() {
+    let errors = errors("listeners:\n  - name: [unclosed\nusers: {}\n");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("not YAML: "), "{errors:?}");
+    assert!(errors[0].contains(" line 3 column "), "{errors:?}");
+}
+
+#[test]
+fn empty_file_lists_what_is_required() {
+    for text in ["", "# nothing\n", "{}"] {
+        let errors = errors(text);
+        let paths = errors
+            .iter()
+            .map(|error| error.split(':').next().unwrap())
+            .collect::<Vec<_>>();
+        assert_eq!(
+            paths,
+            ["listeners", "users", "backends", "mounts"],
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn strings_come_from_the_environment_and_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("secret"), "two\nlines\n").unwrap();
+    let text = changed(
+        "bucket: b",
+        "bucket: {env: CAUSEWAY_BUCKET}, access_key_id: id, secret_access_key: {file: secret}",
+    );
+    let config = Config::parse(&text, &directory.path().join("config.yaml"), &environment).unwrap();
+    let Backend::S3(s3) = &config.backends["cloud"] else {
+        panic!("cloud must be S3")
+    };
+    assert_eq!(s3.bucket, "value of CAUSEWAY_BUCKET");
+    let credentials = s3.credentials.as_ref().unwrap();
+    assert_eq!(credentials.secret_access_key.expose(), "two\nlines");
+    assert_eq!(config.users_file, directory.path().join("users.yaml"));
+}
+
+#[test]
+fn relative_paths_start_from_the_directory_of_the_file() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.users_file, Path::new("/etc/causeway/users.yaml"));
+    assert_eq!(
+        config.listeners[0].tls.key_file,
+        Path::new("/etc/causeway/k.pem")
+    );
+    let Backend::Fs(disk) = &config.backends["disk"] else {
+        panic!("disk must be a directory")
+    };
+    assert_eq!(disk.root, Path::new("/etc/causeway/data"));
+    let relative = Config::parse(MINIMAL, Path::new("config.yaml"), &environment).unwrap();
+    assert!(relative.users_file.is_absolute());
+}
+
+#[test]
+fn errors_and_debug_output_never_show_secrets() {
+    let text = changed(
+        "bucket: b",
+        "bucket: b, region: {env: CAUSEWAY_X}, access_key_id: id, secret_access_key: 20230517",
+    );
+    assert!(!errors(&text).concat().contains("20230517"));
+    let text = changed("127.0.0.1:0\"", "x\"").replace("\"x\"", "{env: CAUSEWAY_SECRET}");
+    let errors = errors(&text).concat();
+    assert!(
+        errors.contains("the value of the environment variable CAUSEWAY_SECRET"),
+        "{errors}"
+    );
+    assert!(!errors.contains("value of CAUSEWAY_SECRET"), "{errors}");
+    let text = changed(
+        "bucket: b",
+        "bucket: b, access_key_id: id, secret_access_key: hush-hush",
+    );
+    assert!(!format!("{:?}", parse(&text).unwrap()).contains("hush-hush"));
+}
+
+#[test]
+fn ports_are_a_range_a_number_or_zero() {
+    let ports = |ports: &str| {
+        let text = changed(
+            "mode: explicit",
+            &format!("mode: explicit, passive: {{ports: {ports}}}"),
+        );
+        parse(&text)
+            .map(|config| config.listeners[0].passive.ports.clone())
+            .ok()
+    };
+    assert_eq!(ports("50000-50100"), Some(50000..=50100));
+    assert_eq!(ports("\"2000\""), Some(2000..=2000));
+    assert_eq!(ports("2000"), Some(2000..=2000));
+    assert_eq!(ports("0"), Some(0..=0));
+    assert_eq!(ports("\"0\""), Some(0..=0));
+    for wrong in [
+        "0-10",
+        "1-",
+        "70000",
+        "-5",
+        "1.5",
+        "a-b",
+        "[1, 2]",
+        "2000-2001-2002",
+    ] {
+        assert_eq!(ports(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn missing_file_is_one_error_with_its_name() {
+    let errors = Config::load(Path::new("/does/not/exist.yaml")).unwrap_err();
+    assert!(
+        errors
+            .to_string()
+            .starts_with("/does/not/exist.yaml: cannot read the file: ")
+    );
+}
