@@ -36,3 +36,5 @@ mod structure;
 mod tickets;
 /// Transfers that end well, badly, in the middle, or at an offset.
 mod transfers;
+/// The harness itself: it sees the litter and the resets that the other tests rely on.
+mod witness;

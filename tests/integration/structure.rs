@@ -71,14 +71,11 @@ fn assert_only_in(word: &str, places: &[&str]) {
 #[test]
 fn only_the_store_speaks_to_object_stores() {
     assert_only_in("opendal", &["src/store/"]);
-    assert_only_in("reqwest", &["src/store/"]);
-    assert_only_in("cap_std", &["src/store/"]);
 }
 
 #[test]
 fn only_the_engine_drives_libunftp() {
     assert_only_in("libunftp", &["src/engine"]);
-    assert_only_in("unftp_core", &["src/engine"]);
 }
 
 #[test]

@@ -47,6 +47,12 @@ def get(key, file):
     return True
 
 
+def leave_open(key):
+    """Begins a multipart upload and forgets it, as a server would that fails to abort."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)
+
+
 def destroy():
     for key, upload in uploads():
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
@@ -61,6 +67,7 @@ actions = {
     "get": get,
     "list": keys,
     "uploads": uploads,
+    "leave_open": leave_open,
     "destroy": destroy,
 }
 for line in sys.stdin:

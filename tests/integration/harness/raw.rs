@@ -137,6 +137,7 @@ impl Raw {
     }
 
     /// PBSZ and PROT P.
+    #[track_caller]
     pub(crate) fn protect(&mut self) {
         self.expect("PBSZ 0", 200);
         self.expect("PROT P", 200);
@@ -147,9 +148,12 @@ impl Raw {
         self.data_tls = None;
     }
 
+    /// USER, PASS, and TYPE I as every client says it.
+    #[track_caller]
     pub(crate) fn login(&mut self, user: &str) {
         self.expect(&format!("USER {user}"), 331);
         self.expect(&format!("PASS {PASSWORD}"), 230);
+        self.expect("TYPE I", 200);
     }
 
     /// The application protocol that the server selected.

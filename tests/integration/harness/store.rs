@@ -179,6 +179,17 @@ impl Store {
         }
     }
 
+    /// Leaves behind what a server would that forgets to clean up: an open multipart upload, or a
+    /// temporary file.
+    pub(crate) fn leave_litter(&self) {
+        match self {
+            Self::Local(root) => fs::write(root.path().join("alice/.upload.tmp"), "half").unwrap(),
+            Self::S3(bucket) => {
+                bucket.ask(&json!({"do": "leave_open", "key": key("alice/file")}));
+            }
+        }
+    }
+
     /// Multipart uploads that are neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
         match self {
