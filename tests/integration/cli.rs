@@ -159,7 +159,7 @@ impl Demo {
 
     /// Lines up to the one that completes what is to be pasted.
     fn printed(&self) -> Vec<String> {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         let mut printed = Vec::new();
         let complete = |printed: &[String]| {
             let starting = |word: &str| {
@@ -223,7 +223,7 @@ fn lines_printed_by_the_demo_upload_the_readme() {
             .args(["-c", line])
             .current_dir(directory.path())
             .env("HOME", directory.path());
-        let (status, stdout, stderr) = run_to_end(shell, Duration::from_secs(60));
+        let (status, stdout, stderr) = run_to_end(shell, Duration::from_mins(1));
         assert!(status.success(), "{line}: {status}\n{stdout}\n{stderr}");
         let stored = find(&data, "README.md");
         assert_eq!(stored.len(), 1, "{line}: stored as {stored:?}");

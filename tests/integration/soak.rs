@@ -45,7 +45,7 @@ fn kill_uploads(count: u64) {
             .arg("--upload-file")
             .arg(&source)
             .arg(Curl::url(&link, &format!("whole {number}")));
-        let (status, _, dialogue) = crate::harness::run_to_end(command, Duration::from_secs(120));
+        let (status, _, dialogue) = crate::harness::run_to_end(command, Duration::from_mins(2));
         assert!(
             status.success() && dialogue.contains("\n< 226 "),
             "upload {number}: {status}\n{dialogue}"

@@ -154,15 +154,9 @@ fn no_module_knows_one_above_it() {
 #[test]
 fn no_file_names_a_private_place() {
     // In pieces, so that this file does not name them.
-    let words = [
-        ["/wo", "rk/"],
-        ["pyenv", "/"],
-        ["/tmp", "/wt"],
-        ["AGENTS", ".local"],
-    ]
-    .map(|parts| parts.concat());
+    let words = [["/wo", "rk/"], ["py", "env"], ["/tmp", "/wt"]].map(|parts| parts.concat());
     let output = Command::new("git")
-        .args(["ls-files", "-z"])
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
         .current_dir(root())
         .output()
         .unwrap();
@@ -177,6 +171,16 @@ fn no_file_names_a_private_place() {
         for word in &words {
             assert!(!text.contains(word.as_str()), "{name} names {word}");
         }
+    }
+}
+
+/// What holds secrets or speaks TLS is there once.
+#[test]
+fn tls_and_crypto_are_locked_once() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in ["rustls", "tokio-rustls", "aws-lc-rs", "rustls-webpki"] {
+        let count = lock.matches(&format!("\nname = \"{name}\"\n")).count();
+        assert_eq!(count, 1, "versions of {name}");
     }
 }
 

@@ -48,7 +48,7 @@ fn data_connections_resume_the_control_session() {
         ),
     ] {
         let mut raw = Raw::explicit_with(&server, &tls);
-        assert_eq!(raw.handshake_kind(), Some(HandshakeKind::Full), "{name}");
+        assert_ne!(raw.handshake_kind(), Some(HandshakeKind::Resumed), "{name}");
         // Once resumed, always resumed: uploads bring no new tickets, and they must not run out.
         for round in 0..6 {
             let mut data = raw.open_data();

@@ -260,7 +260,7 @@ impl Server {
     fn learn_addresses(&mut self, lines: &mpsc::Receiver<String>) {
         loop {
             let line = lines
-                .recv_timeout(Duration::from_secs(60))
+                .recv_timeout(Duration::from_mins(1))
                 .unwrap_or_else(|why| {
                     panic!(
                         "the server did not become ready: {why}\n{}",
