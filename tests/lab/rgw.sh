@@ -23,7 +23,8 @@ start() {
     cd "$directory"
     mkdir mon osd rgw log socket
     read -r port monitor_v2 monitor_v1 < <(free_ports)
-    trap 'stop "$directory"' ERR
+    # What was started goes again if the rest fails.
+    trap 'stop "$directory"' EXIT
     write_configuration
     export CEPH_ARGS="-c $directory/ceph.conf"
 
@@ -49,6 +50,7 @@ start() {
         --access-key="$access_key_id" --secret-key="$secret_access_key" \
         > log/user.json 2> log/user.err
     wait_for "the gateway" curl --silent --output /dev/null "http://127.0.0.1:$port/"
+    trap - EXIT
     echo "http://127.0.0.1:$port,$access_key_id,$secret_access_key"
 }
 

@@ -37,6 +37,11 @@ def uploads():
     return [(item["Key"], item["UploadId"]) for page in pages for item in page.get("Uploads", [])]
 
 
+def put(key, file):
+    with open(file, "rb") as body:
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
 def get(key, file):
     try:
         s3.download_file(bucket, key, file)
@@ -63,7 +68,7 @@ def destroy():
 
 actions = {
     "create": lambda: s3.create_bucket(Bucket=bucket) and None,
-    "put": lambda key, file: s3.upload_file(file, bucket, key),
+    "put": put,
     "get": get,
     "list": keys,
     "uploads": uploads,
