@@ -10,7 +10,7 @@
 /// The server's process, its store, and the clients.
 mod harness;
 
-/// What is remembered of a client's control TLS: AUTH, ALPN, injection, deadlines.
+/// How a control connection becomes TLS, by AUTH or at once, and what cannot be smuggled around it.
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
