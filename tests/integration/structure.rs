@@ -37,22 +37,19 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Files whose code, comments aside, names `word` as a path.
-fn files_naming(word: &str) -> Vec<String> {
+/// Files whose code, comments aside, names a path that starts with `name`.
+fn files_naming(name: &str) -> Vec<String> {
+    let names = |line: &str| {
+        let code = line.split("//").next().unwrap();
+        code.match_indices(name).any(|(at, _)| {
+            let before = code[..at].chars().next_back();
+            !before.is_some_and(|before| before.is_alphanumeric() || before == '_')
+        })
+    };
     sources()
         .into_iter()
-        .filter(|(_, text)| {
-            text.lines().any(|line| {
-                let code = line.split("//").next().unwrap();
-                code.match_indices(word).any(|(at, _)| {
-                    let before = code[..at].chars().next_back();
-                    let after = code[at + word.len()..].chars().next();
-                    let inside = |next: char| next.is_alphanumeric() || next == '_';
-                    !before.is_some_and(inside) && !after.is_some_and(inside)
-                })
-            })
-        })
-        .map(|(name, _)| name)
+        .filter(|(_, text)| text.lines().any(names))
+        .map(|(file, _)| file)
         .collect()
 }
 
@@ -70,28 +67,24 @@ fn assert_only_in(word: &str, places: &[&str]) {
 
 #[test]
 fn only_the_store_speaks_to_object_stores() {
-    assert_only_in("opendal", &["src/store/"]);
+    assert_only_in("opendal::", &["src/store/"]);
 }
 
 #[test]
 fn only_the_engine_drives_libunftp() {
-    assert_only_in("libunftp", &["src/engine"]);
+    assert_only_in("libunftp::", &["src/engine"]);
 }
 
 #[test]
 fn server_tls_is_configured_in_one_file() {
-    let files = files_naming("ServerConfig::builder_with_provider")
-        .into_iter()
-        .chain(files_naming("ServerConfig::builder"))
-        .chain(files_naming("ServerConfig::builder_with_protocol_versions"))
-        .collect::<std::collections::BTreeSet<_>>();
+    let files = files_naming("ServerConfig::builder");
     assert_eq!(files.len(), 1, "rustls::ServerConfig is built in {files:?}");
 }
 
 #[test]
 fn only_one_module_knows_the_yaml_crate() {
-    assert_only_in("serde_yaml", &["src/config/yaml.rs"]);
-    assert_only_in("serde_norway", &[]);
+    assert_only_in("serde_yaml::", &["src/config/yaml.rs"]);
+    assert_only_in("serde_norway::", &[]);
 }
 
 #[test]
