@@ -1,0 +1,184 @@
+//! One data connection, every step of it in the test's hands.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use rustls::{ClientConnection, HandshakeKind};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::Tls;
+
+/// How the server ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// TLS `close_notify`.
+    CloseNotify,
+    /// TCP FIN without `close_notify`.
+    Fin,
+    /// TCP RST.
+    Reset,
+}
+
+/// A connection to a passive port. Silent until told otherwise; dropped, it ends with a FIN.
+pub(crate) struct Data {
+    tcp: TcpStream,
+    session: Option<ClientConnection>,
+}
+
+impl Data {
+    /// Connects without sending anything; with `tls` the handshake can follow.
+    pub(crate) fn connect(address: SocketAddr, tls: Option<&Tls>) -> Self {
+        Self::over(TcpStream::connect(address).unwrap(), tls)
+    }
+
+    /// Connects from another local address than the control connection's.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect(&address.into())?;
+        Ok(Self::over(socket.into(), None))
+    }
+
+    fn over(tcp: TcpStream, tls: Option<&Tls>) -> Self {
+        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        tcp.set_write_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Self {
+            tcp,
+            session: tls.map(Tls::connection),
+        }
+    }
+
+    /// Sends the `ClientHello` and waits for nothing.
+    pub(crate) fn say_hello(&mut self) {
+        let session = self.session.as_mut().expect("a data connection with TLS");
+        while session.wants_write() {
+            session.write_tls(&mut self.tcp).unwrap();
+        }
+    }
+
+    /// Sends bytes as they are, below TLS.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tcp.write_all(bytes)
+    }
+
+    /// Takes the handshake to its end; nothing to do in the clear.
+    pub(crate) fn handshake(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        while session.is_handshaking() {
+            session.complete_io(&mut self.tcp)?;
+        }
+        Ok(())
+    }
+
+    /// Full or resumed, once the handshake is done.
+    pub(crate) fn handshake_kind(&self) -> Option<HandshakeKind> {
+        self.session.as_ref()?.handshake_kind()
+    }
+
+    /// Sends file content.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(session) = &mut self.session else {
+            return self.tcp.write_all(bytes);
+        };
+        let mut stream = rustls::Stream::new(session, &mut self.tcp);
+        stream.write_all(bytes)?;
+        stream.flush()
+    }
+
+    /// Ends an upload as RFC 4217 asks, `close_notify` then FIN, and waits for the server's end.
+    pub(crate) fn finish(mut self) -> End {
+        self.send_close_notify();
+        self.tcp.shutdown(Shutdown::Write).unwrap();
+        let (rest, end) = self.read_all();
+        assert!(
+            rest.is_empty(),
+            "the server sent {} bytes on an upload",
+            rest.len()
+        );
+        end
+    }
+
+    /// Sends `close_notify` and leaves the connection open.
+    pub(crate) fn send_close_notify(&mut self) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        session.send_close_notify();
+        while session.wants_write() {
+            session.write_tls(&mut self.tcp).unwrap();
+        }
+    }
+
+    /// Ends the client's side with a bare FIN.
+    pub(crate) fn send_fin(&self) {
+        self.tcp.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends with RST, as a crashed or powered-off device's socket does in the end.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.tcp)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+
+    /// Reads until the server ends its side.
+    pub(crate) fn read_all(&mut self) -> (Vec<u8>, End) {
+        let mut content = Vec::new();
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            match self.read(&mut chunk) {
+                Ok(0) if self.session.is_some() => return (content, End::CloseNotify),
+                Ok(0) => return (content, End::Fin),
+                Ok(count) => content.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return (content, End::Fin);
+                }
+                Err(error) if is_timeout(&error) => {
+                    panic!(
+                        "the server keeps the data connection open after {} bytes",
+                        content.len()
+                    )
+                }
+                Err(_) => return (content, End::Reset),
+            }
+        }
+    }
+
+    /// Waits until the server ends the connection below TLS, whatever it says before.
+    pub(crate) fn wait_closed(&mut self, limit: Duration) {
+        self.tcp.set_read_timeout(Some(limit)).unwrap();
+        let mut chunk = [0; 4096];
+        loop {
+            match self.tcp.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => {
+                    panic!("the data connection is still open after {limit:?}")
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        match &mut self.session {
+            Some(session) => rustls::Stream::new(session, &mut self.tcp).read(chunk),
+            None => self.tcp.read(chunk),
+        }
+    }
+}
+
+/// A read time-out, which Linux reports as `WouldBlock`.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}

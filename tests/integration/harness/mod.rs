@@ -1,0 +1,44 @@
+//! What every test stands on: the real binary, a store that can be read behind its back, and clients.
+//!
+//! Nothing here calls causeway's own code: the server is a process, the stored bytes are read by
+//! `std::fs` or by boto3, and TLS is spoken by clients that do not share its configuration.
+
+mod content;
+mod data;
+mod deadline;
+mod peers;
+mod raw;
+mod server;
+mod store;
+mod tls;
+
+pub(crate) use self::{
+    content::{Blocks, bytes, same_bytes},
+    data::{Data, End},
+    deadline::until,
+    peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end},
+    raw::Raw,
+    server::{PASSWORD, Server, http_get, users_file, write_certificates},
+    store::Store,
+    tls::{Tls, Version},
+};
+
+/// Runs each named function as two tests, on a fresh local disk and on a fresh bucket.
+macro_rules! on_each_store {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::harness::Store;
+
+            #[test]
+            fn local() {
+                super::$test(&Store::local());
+            }
+
+            #[test]
+            fn s3() {
+                super::$test(&Store::s3());
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_store;

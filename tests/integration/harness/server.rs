@@ -1,0 +1,373 @@
+//! The real binary on free ports, with its own directory, certificates and users.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, Version as Argon2Version, password_hash::SaltString,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Store, Tls, Version, until};
+
+/// Of every user.
+pub(crate) const PASSWORD: &str = "secret123";
+
+/// A running server; dropped, it is killed and waited for.
+pub(crate) struct Server {
+    /// Explicit TLS on IPv4.
+    pub(crate) explicit: SocketAddr,
+    /// Implicit TLS on IPv4.
+    pub(crate) implicit: SocketAddr,
+    /// Explicit TLS on IPv6.
+    pub(crate) explicit6: SocketAddr,
+    /// Implicit TLS on IPv6.
+    pub(crate) implicit6: SocketAddr,
+    /// Health and metrics.
+    pub(crate) admin: SocketAddr,
+    authority: CertificateDer<'static>,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+    directory: TempDir,
+}
+
+/// A configuration on its way to a server.
+#[must_use]
+pub(crate) struct Builder {
+    config: Value,
+}
+
+impl Server {
+    /// Starts with the defaults of [`Server::with`].
+    pub(crate) fn start(store: &Store) -> Self {
+        Self::with(store).start()
+    }
+
+    /// Users `alice` (may write) and `reader` (may not) on this store, short deadlines, JSON log.
+    pub(crate) fn with(store: &Store) -> Builder {
+        store.make_home("alice");
+        store.make_home("reader");
+        let listener = |name: &str, address: &str, mode: &str| {
+            json!({
+                "name": name, "address": address, "mode": mode, "clear_text": "refuse",
+                "passive": {"ports": "0"}, "upload_end": "close_notify",
+            })
+        };
+        Builder {
+            config: json!({
+                "listeners": [
+                    listener("explicit", "127.0.0.1:0", "explicit"),
+                    listener("implicit", "127.0.0.1:0", "implicit"),
+                    listener("explicit6", "[::1]:0", "explicit"),
+                    listener("implicit6", "[::1]:0", "implicit"),
+                ],
+                "backends": {"main": store.backend()},
+                "mounts": [{"path": "/", "backend": "main", "prefix": "{home}"}],
+                "limits": {"connections": 1000, "connections_per_address": 1000},
+                "timeouts": {
+                    "login_seconds": 60, "tls_handshake_seconds": 20, "data_connect_seconds": 20,
+                    "data_stall_seconds": 60, "idle_seconds": 300, "reply_seconds": 20,
+                    "store_seconds": 120, "commit_seconds": 300, "drain_seconds": 60,
+                },
+                "admin": {"address": "127.0.0.1:0"},
+                "log": {"level": "debug", "format": "json"},
+            }),
+        }
+    }
+
+    /// TLS that trusts this server's authority.
+    pub(crate) fn tls(&self, version: Version) -> Tls {
+        Tls::new(version, &self.authority)
+    }
+
+    /// PEM file of the authority, for clients that verify.
+    pub(crate) fn authority_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// A directory that goes away with the server, for files of the test.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let scratch = self.directory.path().join("scratch");
+        fs::create_dir_all(&scratch).unwrap();
+        scratch
+    }
+
+    /// Everything logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let child = &mut self.child;
+        until(limit, "the server ends", || {
+            child
+                .try_wait()
+                .unwrap()
+                .ok_or_else(|| "still running".to_owned())
+        })
+    }
+
+    /// A range of ten ports that were free a moment ago, below those the system gives out itself.
+    pub(crate) fn free_ports() -> RangeInclusive<u16> {
+        (0..200_u16)
+            .map(|step| {
+                20_000 + (u16::try_from(std::process::id() % 1_000).unwrap() + step) % 1_000 * 10
+            })
+            .map(|first| first..=first + 9)
+            .find(|range| {
+                range
+                    .clone()
+                    .all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            })
+            .expect("ten free ports in a row")
+    }
+
+    /// The most memory that was ever resident, in KiB.
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone in tests of the shutdown; the wait below is what matters.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let tail = log.len().saturating_sub(200);
+            println!(
+                "--- the server's log, from line {tail} on ---\n{}",
+                log[tail..].join("\n")
+            );
+        }
+    }
+}
+
+impl Builder {
+    /// Sets the value at a JSON pointer, for example `/timeouts/idle_seconds`.
+    pub(crate) fn set(mut self, pointer: &str, value: impl Into<Value>) -> Self {
+        let (parent, key) = pointer.rsplit_once('/').expect("a JSON pointer");
+        let parent = self
+            .config
+            .pointer_mut(parent)
+            .expect("a section of the configuration");
+        parent[key] = value.into();
+        self
+    }
+
+    /// Sets a key of every listener.
+    pub(crate) fn set_listeners(mut self, key: &str, value: &Value) -> Self {
+        for listener in self.config["listeners"].as_array_mut().unwrap() {
+            listener[key] = value.clone();
+        }
+        self
+    }
+
+    /// Writes the files, starts the binary and waits until it is ready.
+    ///
+    /// # Panics
+    /// With the log, when it does not come up.
+    pub(crate) fn start(mut self) -> Server {
+        let directory = TempDir::new().unwrap();
+        let authority = write_certificates(directory.path());
+        fs::write(directory.path().join("users.yaml"), users_file()).unwrap();
+        self.config["tls"] = json!({
+            "certificate_file": directory.path().join("cert.pem"),
+            "key_file": directory.path().join("key.pem"),
+        });
+        self.config["users"] = json!({"file": directory.path().join("users.yaml")});
+        // JSON is YAML; the block style is tested by the command line's tests.
+        let file = directory.path().join("causeway.yaml");
+        fs::write(&file, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
+
+        let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
+            .args(["serve", "-c"])
+            .arg(&file)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, arriving) = mpsc::channel();
+        let sink = log.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let Ok(line) = line else { break };
+                sink.lock().unwrap().push(line.clone());
+                // Nobody listens once the server is ready.
+                let _ = lines.send(line);
+            }
+        });
+
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Server {
+            explicit: nowhere,
+            implicit: nowhere,
+            explicit6: nowhere,
+            implicit6: nowhere,
+            admin: nowhere,
+            authority,
+            child,
+            log,
+            reader: Some(reader),
+            directory,
+        };
+        server.learn_addresses(&arriving);
+        server
+    }
+}
+
+impl Server {
+    fn learn_addresses(&mut self, lines: &mpsc::Receiver<String>) {
+        loop {
+            let line = lines
+                .recv_timeout(Duration::from_mins(1))
+                .unwrap_or_else(|why| {
+                    panic!(
+                        "the server did not become ready: {why}\n{}",
+                        self.log().join("\n")
+                    )
+                });
+            let Ok(line) = serde_json::from_str::<Value>(&line) else {
+                panic!(
+                    "a log line that is not JSON: {line}\n{}",
+                    self.log().join("\n")
+                );
+            };
+            let fields = &line["fields"];
+            match fields["message"].as_str() {
+                Some("listening") => {
+                    let address = fields["address"].as_str().expect("the field `address`");
+                    let address = address.parse().expect("an address and a port");
+                    match fields["listener"].as_str().expect("the field `listener`") {
+                        "explicit" => self.explicit = address,
+                        "implicit" => self.implicit = address,
+                        "explicit6" => self.explicit6 = address,
+                        "implicit6" => self.implicit6 = address,
+                        "admin" => self.admin = address,
+                        other => panic!("a listener named {other:?}"),
+                    }
+                }
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        let bound = [
+            self.explicit,
+            self.implicit,
+            self.explicit6,
+            self.implicit6,
+            self.admin,
+        ];
+        assert!(
+            bound.iter().all(|address| address.port() != 0),
+            "not all announced: {bound:?}"
+        );
+    }
+}
+
+/// Writes `ca.pem`, `cert.pem` and `key.pem`; gives the authority. The leaf is not its own
+/// authority: rustls clients refuse that.
+pub(crate) fn write_certificates(directory: &Path) -> CertificateDer<'static> {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "causeway test authority");
+    let certificate = authority.self_signed(&authority_key).unwrap();
+    let issuer = Issuer::from_params(&authority, &authority_key);
+
+    let key = KeyPair::generate().unwrap();
+    let names = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut leaf = CertificateParams::new(names).unwrap();
+    leaf.distinguished_name
+        .push(rcgen::DnType::CommonName, "localhost");
+    leaf.use_authority_key_identifier_extension = true;
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+
+    fs::write(directory.join("ca.pem"), certificate.pem()).unwrap();
+    fs::write(directory.join("cert.pem"), leaf.pem()).unwrap();
+    fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+    certificate.der().clone()
+}
+
+/// The users file: `alice` may write, `reader` may not.
+pub(crate) fn users_file() -> String {
+    // The cheapest parameters there are: what is tested is FTP, and the machine is small.
+    let argon2 = Argon2::new(
+        Algorithm::Argon2id,
+        Argon2Version::V0x13,
+        Params::new(8, 1, 1, None).unwrap(),
+    );
+    let salt = SaltString::encode_b64(b"0123456789abcdef").unwrap();
+    let hash = argon2.hash_password(PASSWORD.as_bytes(), &salt).unwrap();
+    let mut file = "users:\n".to_owned();
+    for (name, read_only) in [("alice", false), ("reader", true)] {
+        writeln!(
+            file,
+            "  - name: {name}\n    password_hash: \"{hash}\"\n    home: {name}\n    read_only: {read_only}"
+        )
+        .unwrap();
+    }
+    file
+}
+
+/// Status and body of `GET path`.
+pub(crate) fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a complete answer");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status line"), body.to_owned())
+}

@@ -1,0 +1,40 @@
+//! The real binary under real clients, on local disk and on a real S3 server. Run by `./tests/run`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "in a test a panic is the report, and the harness is all test code"
+)]
+
+/// The server's process, its store, and the clients.
+mod harness;
+
+/// How a control connection becomes TLS, by AUTH or at once, and what cannot be smuggled around it.
+mod auth;
+/// `check`, `hash-password` and `demo`, as an operator runs them.
+mod cli;
+/// Where data connections come from, when, and protected how.
+mod data_connections;
+/// 2,000 handshakes in a row on a busy machine.
+mod handshakes;
+/// Health, metrics and the end of the process.
+mod life;
+/// Lines that are too long, odd, or early.
+mod lines;
+/// Users: who gets in, and what a read-only user may not do.
+mod login;
+/// curl, lftp and ftplib: every action, on every mode, TLS version and store.
+mod matrix;
+/// Names, directories, renames, and paths that try to leave the home.
+mod names;
+/// Long or large: run by `./tests/soak`, with small forms in every run.
+mod soak;
+/// What may be imported where, and what no file may say.
+mod structure;
+/// Tickets and session resumption, by direction.
+mod tickets;
+/// Transfers that end well, badly, in the middle, or at an offset.
+mod transfers;
+/// The harness itself: it sees the litter and the resets that the other tests rely on.
+mod witness;

@@ -1,0 +1,184 @@
+//! Uploads killed at random bytes, and memory that does not grow with the file. The long forms are
+//! ignored by default: `./tests/soak` runs them.
+
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::harness::{Blocks, Curl, Link, Mode, Server, Store, Version, bytes, same_bytes, until};
+
+const LENGTH: usize = 20 << 20;
+
+/// Kills `count` uploads of 20 MiB at random bytes, then lets `count` more end.
+fn kill_uploads(count: u64) {
+    let store = Store::s3();
+    let server = Server::start(&store);
+    let link = Link::new(&server, Mode::Explicit, Version::Tls13);
+    let content = bytes(1, LENGTH);
+    store.put("alice/kept", b"never replaced");
+    for (number, cut) in (1..=count).zip(cuts()) {
+        // Every fourth one tries to replace an object that is there.
+        let name = if number % 4 == 0 {
+            "kept".to_owned()
+        } else {
+            format!("cut {number}")
+        };
+        let mut curl = upload_from_pipe(&link, &name);
+        let mut pipe = curl.stdin.take().unwrap();
+        // The pipe is still open after this: curl cannot have seen the end of the file.
+        pipe.write_all(&content[..cut]).unwrap();
+        curl.kill().unwrap();
+        curl.wait().unwrap();
+        drop(pipe);
+    }
+    store.assert_holds(&[("alice/kept", b"never replaced")]);
+
+    let source = server.scratch().join("source");
+    fs::write(&source, &content).unwrap();
+    for number in 1..=count {
+        let mut command = Curl::command(&link);
+        command
+            .arg("--upload-file")
+            .arg(&source)
+            .arg(Curl::url(&link, &format!("whole {number}")));
+        let (status, _, dialogue) = crate::harness::run_to_end(command, Duration::from_mins(2));
+        assert!(
+            status.success() && dialogue.contains("\n< 226 "),
+            "upload {number}: {status}\n{dialogue}"
+        );
+    }
+    for number in 1..=count {
+        let stored = store
+            .fetch(&format!("alice/whole {number}"))
+            .expect("the object");
+        assert!(
+            same_bytes(&source, &stored).unwrap(),
+            "upload {number} differs"
+        );
+    }
+    assert_eq!(store.files().len() as u64, count + 1);
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
+    let peak = server.peak_memory_kib() >> 10;
+    assert!(peak < 150, "{peak} MiB were resident");
+}
+
+/// Pseudo-random places below 20 MiB, equal in every run.
+fn cuts() -> impl Iterator<Item = usize> {
+    let numbers = bytes(77, 8 << 10);
+    (0..1_000).map(move |number| {
+        let chunk = numbers[number * 8..number * 8 + 8].try_into().unwrap();
+        usize::try_from(u64::from_le_bytes(chunk) % LENGTH as u64).unwrap()
+    })
+}
+
+fn upload_from_pipe(link: &Link, name: &str) -> Child {
+    Curl::command(link)
+        .args(["--upload-file", "-"])
+        .arg(Curl::url(link, name))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Sends `mebibytes` up and down without a file on this side.
+fn memory(mebibytes: u64) {
+    let store = Store::s3();
+    let server = Server::start(&store);
+    let link = Link::new(&server, Mode::Explicit, Version::Tls13);
+    let mut upload = upload_from_pipe(&link, "large");
+    let mut pipe = upload.stdin.take().unwrap();
+    let mut blocks = Blocks::new(4, mebibytes);
+    blocks.write_to(&mut pipe).unwrap();
+    drop(pipe);
+    let status = upload.wait().unwrap();
+    assert!(status.success(), "upload: {status}");
+    println!(
+        "{} KiB resident at most during the upload",
+        server.peak_memory_kib()
+    );
+
+    let mut download = Curl::command(&link)
+        .arg(Curl::url(&link, "large"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let same = blocks.check(&mut download.stdout.take().unwrap());
+    let status = download.wait().unwrap();
+    assert!(
+        status.success() && same.is_ok(),
+        "download: {status}, {same:?}"
+    );
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
+    let peak = server.peak_memory_kib();
+    println!("{peak} KiB resident at most for a file of {mebibytes} MiB");
+    assert!(
+        peak >> 10 < 150,
+        "{peak} KiB were resident for a file of {mebibytes} MiB"
+    );
+}
+
+#[test]
+fn twenty_killed_uploads_leave_nothing_and_twenty_more_are_whole() {
+    kill_uploads(20);
+}
+
+#[test]
+#[ignore = "minutes long: ./tests/soak"]
+fn two_hundred_killed_uploads_leave_nothing_and_two_hundred_more_are_whole() {
+    kill_uploads(200);
+}
+
+#[test]
+#[ignore = "minutes long and gigabytes large: ./tests/soak"]
+fn four_gibibytes_up_and_down_stay_below_150_mebibytes_resident() {
+    memory(4 << 10);
+}
+
+/// A budget for all uploads together: many at once may wait for each other, but not grow.
+#[test]
+fn uploads_together_stay_within_the_memory_budget() {
+    let store = Store::s3();
+    let server = Server::with(&store)
+        .set("/limits/upload_memory_bytes", 48 << 20)
+        .start();
+    let link = Link::new(&server, Mode::Explicit, Version::Tls13);
+    let content = bytes(1, LENGTH);
+    thread::scope(|scope| {
+        for number in 0..12 {
+            let (link, content) = (&link, &content);
+            scope.spawn(move || {
+                let mut curl = upload_from_pipe(link, &format!("file {number}"));
+                let mut pipe = curl.stdin.take().unwrap();
+                let sent = pipe.write_all(content);
+                drop(pipe);
+                let status = curl.wait().unwrap();
+                assert!(
+                    sent.is_ok() && status.success(),
+                    "upload {number}: {sent:?}, {status}"
+                );
+            });
+        }
+    });
+    until(Duration::from_secs(10), "all are stored", || {
+        let files = store.files().len();
+        if files == 12 {
+            Ok(())
+        } else {
+            Err(format!("{files} of 12"))
+        }
+    });
+    assert_eq!(
+        store.bytes("alice/file 11").map(|bytes| bytes == content),
+        Some(true)
+    );
+    let peak = server.peak_memory_kib() >> 10;
+    assert!(peak < 150, "{peak} MiB were resident");
+}

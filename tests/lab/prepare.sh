@@ -1,0 +1,53 @@
+# Sourced by tests/run and tests/soak: what the tests need on a Debian machine, and the S3 server.
+# shellcheck shell=bash
+
+# Runs a command as root.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs the packages of commands that are missing.
+install_packages() {
+    local missing=() entry
+    for entry in cc:build-essential curl:curl lftp:lftp git:git jq:jq python3:python3 radosgw:radosgw \
+        ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common; do
+        command -v "${entry%%:*}" > /dev/null || missing+=("${entry##*:}")
+    done
+    python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
+    if [ ${#missing[@]} -gt 0 ]; then
+        as_root apt-get update -q
+        as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -q --no-install-recommends "${missing[@]}"
+    fi
+}
+
+install_python_packages() {
+    if ! tests/.venv/bin/python -c 'import boto3' 2> /dev/null; then
+        rm -rf tests/.venv
+        python3 -m venv tests/.venv
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2'
+    fi
+    # For tests that call `python3`.
+    PATH="$PWD/tests/.venv/bin:$PATH"
+}
+
+install_nextest() {
+    cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest
+}
+
+# Starts the S3 server for this shell's life and tells the tests where it is.
+start_s3() {
+    s3_directory=$(mktemp -d)
+    trap stop_s3 EXIT
+    # The exit status of a signal, and the EXIT trap above.
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    CAUSEWAY_TEST_S3=$(tests/lab/rgw.sh start "$s3_directory")
+    # A test that would be skipped for want of a peer fails instead.
+    export CAUSEWAY_TEST_S3 REQUIRE_PEERS=1
+}
+
+stop_s3() {
+    tests/lab/rgw.sh stop "$s3_directory"
+    rm -rf "$s3_directory"
+}

@@ -1,0 +1,84 @@
+"""Looks into a bucket behind the server's back: one JSON request a line, one JSON answer a line.
+
+    s3.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY BUCKET
+"""
+
+import json
+import sys
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+endpoint, access_key_id, secret_access_key, bucket = sys.argv[1:]
+s3 = boto3.client(
+    "s3",
+    endpoint_url=endpoint,
+    aws_access_key_id=access_key_id,
+    aws_secret_access_key=secret_access_key,
+    region_name="us-east-1",
+    # Checksums in trailers are newer than the gateway that Debian ships.
+    config=Config(
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"max_attempts": 5},
+    ),
+)
+
+
+def keys():
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+def uploads():
+    pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket)
+    return [(item["Key"], item["UploadId"]) for page in pages for item in page.get("Uploads", [])]
+
+
+def put(key, file):
+    with open(file, "rb") as body:
+        s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def get(key, file):
+    try:
+        s3.download_file(bucket, key, file)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            return False
+        raise
+    return True
+
+
+def leave_open(key):
+    """Begins a multipart upload and forgets it, as a server would that fails to abort."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)
+
+
+def destroy():
+    for key, upload in uploads():
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+    for key in keys():
+        s3.delete_object(Bucket=bucket, Key=key)
+    s3.delete_bucket(Bucket=bucket)
+
+
+actions = {
+    "create": lambda: s3.create_bucket(Bucket=bucket) and None,
+    "put": put,
+    "get": get,
+    "list": keys,
+    "uploads": uploads,
+    "leave_open": leave_open,
+    "destroy": destroy,
+}
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        answer = {"ok": actions[request.pop("do")](**request)}
+    except Exception as error:  # the test that asked shows it
+        answer = {"error": repr(error)}
+    print(json.dumps(answer), flush=True)
