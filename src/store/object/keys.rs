@@ -22,7 +22,7 @@ impl Keys {
     /// Keys below `root`: no leading or trailing slash, may be empty.
     pub(super) fn new(root: &str) -> Result<Self> {
         let prefix = if root.is_empty() { String::new() } else { format!("{root}/") };
-        if !prefix.is_empty() && !survives(&prefix) {
+        if !root.is_empty() && !survives(root) {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "open"));
         }
         Ok(Self { prefix })
@@ -76,11 +76,9 @@ impl Keys {
     }
 }
 
-/// Whether OpenDAL and its HTTP client send `path` as it is.
+/// Whether OpenDAL and its HTTP client send `path` (without a trailing slash) as it is.
 fn survives(path: &str) -> bool {
-    let segments = path.strip_suffix('/').unwrap_or(path);
-    path.trim() == path
-        && !segments.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+    path.trim() == path && !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -112,7 +110,7 @@ mod tests {
 
     #[test]
     fn names_that_would_become_others_are_refused() {
-        for key in ["a ", " a", "\u{a0}a", "a\u{3000}", "a//b", "a/../b", "..", "./a", "a/."] {
+        for key in ["a ", " a", "\u{a0}a", "a\u{3000}", "a//b", "a/../b", "..", "./a", "a/.", "a/"] {
             let refused = keys("").file("write", &StoreKey::for_test("s", key)).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::NameNotAllowed, "{key:?}");
         }
