@@ -123,14 +123,23 @@ impl StoreKey {
 
     /// The key of the child `name` (one valid path segment) of this directory key.
     pub fn child(&self, name: &str) -> Self {
-        let key =
-            if self.key.is_empty() { name.to_owned() } else { format!("{}/{name}", self.key) };
-        Self { backend: self.backend.clone(), key }
+        let key = if self.key.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.key)
+        };
+        Self {
+            backend: self.backend.clone(),
+            key,
+        }
     }
 
     /// A key for tests of stores, which have no account.
     #[cfg(test)]
     pub fn for_test(backend: &str, key: &str) -> Self {
-        Self { backend: backend.into(), key: key.to_owned() }
+        Self {
+            backend: backend.into(),
+            key: key.to_owned(),
+        }
     }
 }

@@ -48,7 +48,11 @@ pub struct StoreError {
 impl StoreError {
     /// An error of `kind` in `operation` (one word: `stat`, `list`, `write` …).
     pub fn new(kind: ErrorKind, operation: &'static str) -> Self {
-        Self { kind, operation, source: None }
+        Self {
+            kind,
+            operation,
+            source: None,
+        }
     }
 
     /// The same, caused by `source`.
@@ -57,7 +61,11 @@ impl StoreError {
         operation: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, operation, source: Some(source.into()) }
+        Self {
+            kind,
+            operation,
+            source: Some(source.into()),
+        }
     }
 
     /// A failed call to the local file system.
@@ -98,17 +106,28 @@ impl ErrorKind {
     fn row(self) -> (u16, &'static str, &'static str, Level) {
         match self {
             Self::NotFound => (550, "No such file or directory", "not_found", Level::DEBUG),
-            Self::AlreadyExists => {
-                (550, "Directory already exists", "already_exists", Level::DEBUG)
-            }
+            Self::AlreadyExists => (
+                550,
+                "Directory already exists",
+                "already_exists",
+                Level::DEBUG,
+            ),
             Self::IsADirectory => (550, "Is a directory", "is_a_directory", Level::DEBUG),
             Self::NotADirectory => (550, "Not a directory", "not_a_directory", Level::DEBUG),
             Self::NotEmpty => (550, "Directory not empty", "not_empty", Level::DEBUG),
             Self::PermissionDenied => (550, "Permission denied", "permission_denied", Level::ERROR),
-            Self::NameNotAllowed => {
-                (553, "File name not allowed", "name_not_allowed", Level::DEBUG)
-            }
-            Self::Unsupported => (553, "Not possible on this storage", "unsupported", Level::DEBUG),
+            Self::NameNotAllowed => (
+                553,
+                "File name not allowed",
+                "name_not_allowed",
+                Level::DEBUG,
+            ),
+            Self::Unsupported => (
+                553,
+                "Not possible on this storage",
+                "unsupported",
+                Level::DEBUG,
+            ),
             Self::Changed => (450, "File was changed meanwhile", "changed", Level::WARN),
             Self::OffsetBeyondEnd => (
                 554,
@@ -118,9 +137,12 @@ impl ErrorKind {
             ),
             Self::StorageFull => (552, "Storage is full", "storage_full", Level::ERROR),
             Self::Busy => (451, "Storage is busy, try again later", "busy", Level::WARN),
-            Self::Unavailable => {
-                (451, "Storage is not available, try again later", "unavailable", Level::ERROR)
-            }
+            Self::Unavailable => (
+                451,
+                "Storage is not available, try again later",
+                "unavailable",
+                Level::ERROR,
+            ),
             Self::Internal => (451, "Storage error", "internal", Level::ERROR),
         }
     }
@@ -195,7 +217,7 @@ impl ErrorKind {
             Theirs::Unexpected
                 if error.is_temporary()
                     || std::error::Error::source(error)
-                        .is_some_and(|source| source.is::<reqwest::Error>())
+                        .is_some_and(<dyn std::error::Error>::is::<reqwest::Error>)
                     || told(&AWAY) =>
             {
                 Self::Unavailable
@@ -225,30 +247,67 @@ mod tests {
     fn every_kind_has_its_reply_and_level() {
         let table = [
             (ErrorKind::NotFound, 550, "not_found", Level::DEBUG),
-            (ErrorKind::AlreadyExists, 550, "already_exists", Level::DEBUG),
+            (
+                ErrorKind::AlreadyExists,
+                550,
+                "already_exists",
+                Level::DEBUG,
+            ),
             (ErrorKind::IsADirectory, 550, "is_a_directory", Level::DEBUG),
-            (ErrorKind::NotADirectory, 550, "not_a_directory", Level::DEBUG),
+            (
+                ErrorKind::NotADirectory,
+                550,
+                "not_a_directory",
+                Level::DEBUG,
+            ),
             (ErrorKind::NotEmpty, 550, "not_empty", Level::DEBUG),
-            (ErrorKind::PermissionDenied, 550, "permission_denied", Level::ERROR),
-            (ErrorKind::NameNotAllowed, 553, "name_not_allowed", Level::DEBUG),
+            (
+                ErrorKind::PermissionDenied,
+                550,
+                "permission_denied",
+                Level::ERROR,
+            ),
+            (
+                ErrorKind::NameNotAllowed,
+                553,
+                "name_not_allowed",
+                Level::DEBUG,
+            ),
             (ErrorKind::Unsupported, 553, "unsupported", Level::DEBUG),
             (ErrorKind::Changed, 450, "changed", Level::WARN),
-            (ErrorKind::OffsetBeyondEnd, 554, "offset_beyond_end", Level::DEBUG),
+            (
+                ErrorKind::OffsetBeyondEnd,
+                554,
+                "offset_beyond_end",
+                Level::DEBUG,
+            ),
             (ErrorKind::StorageFull, 552, "storage_full", Level::ERROR),
             (ErrorKind::Busy, 451, "busy", Level::WARN),
             (ErrorKind::Unavailable, 451, "unavailable", Level::ERROR),
             (ErrorKind::Internal, 451, "internal", Level::ERROR),
         ];
         for (kind, code, label, level) in table {
-            assert_eq!((kind.reply().0, kind.label(), kind.log_level()), (code, label, level));
-            assert!(!kind.reply().1.contains(['/', '\r', '\n']), "{kind:?}: one line without a path");
+            assert_eq!(
+                (kind.reply().0, kind.label(), kind.log_level()),
+                (code, label, level)
+            );
+            assert!(
+                !kind.reply().1.contains(['/', '\r', '\n']),
+                "{kind:?}: one line without a path"
+            );
         }
     }
 
     #[test]
     fn texts_that_clients_compare_stay() {
-        assert_eq!(ErrorKind::AlreadyExists.reply(), (550, "Directory already exists"));
-        assert_eq!(ErrorKind::NotFound.reply(), (550, "No such file or directory"));
+        assert_eq!(
+            ErrorKind::AlreadyExists.reply(),
+            (550, "Directory already exists")
+        );
+        assert_eq!(
+            ErrorKind::NotFound.reply(),
+            (550, "No such file or directory")
+        );
         assert_eq!(ErrorKind::NotEmpty.reply(), (550, "Directory not empty"));
     }
 
@@ -284,18 +343,36 @@ mod tests {
         use opendal::{Error, ErrorKind as Theirs};
         let table = [
             (Error::new(Theirs::NotFound, ""), ErrorKind::NotFound),
-            (Error::new(Theirs::PermissionDenied, "AccessDenied"), ErrorKind::PermissionDenied),
             (
-                Error::new(Theirs::PermissionDenied, "S3Error { code: \"QuotaExceeded\" }"),
+                Error::new(Theirs::PermissionDenied, "AccessDenied"),
+                ErrorKind::PermissionDenied,
+            ),
+            (
+                Error::new(
+                    Theirs::PermissionDenied,
+                    "S3Error { code: \"QuotaExceeded\" }",
+                ),
                 ErrorKind::StorageFull,
             ),
             (Error::new(Theirs::RateLimited, ""), ErrorKind::Busy),
-            (Error::new(Theirs::ConditionNotMatch, ""), ErrorKind::Changed),
-            (Error::new(Theirs::RangeNotSatisfied, ""), ErrorKind::OffsetBeyondEnd),
+            (
+                Error::new(Theirs::ConditionNotMatch, ""),
+                ErrorKind::Changed,
+            ),
+            (
+                Error::new(Theirs::RangeNotSatisfied, ""),
+                ErrorKind::OffsetBeyondEnd,
+            ),
             (Error::new(Theirs::Unsupported, ""), ErrorKind::Unsupported),
-            (Error::new(Theirs::ConfigInvalid, "NoSuchBucket"), ErrorKind::Internal),
+            (
+                Error::new(Theirs::ConfigInvalid, "NoSuchBucket"),
+                ErrorKind::Internal,
+            ),
             (Error::new(Theirs::Unexpected, ""), ErrorKind::Internal),
-            (Error::new(Theirs::Unexpected, "").set_temporary(), ErrorKind::Unavailable),
+            (
+                Error::new(Theirs::Unexpected, "").set_temporary(),
+                ErrorKind::Unavailable,
+            ),
             (
                 Error::new(Theirs::Unexpected, "io operation timeout reached").set_persistent(),
                 ErrorKind::Unavailable,

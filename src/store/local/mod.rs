@@ -90,8 +90,10 @@ impl LocalStore {
 
     fn stat_now(&self, operation: &'static str, key: &StoreKey) -> Result<Stat> {
         let path = path(operation, key)?;
-        let metadata =
-            self.root.metadata(path).map_err(|error| StoreError::from_io(operation, error))?;
+        let metadata = self
+            .root
+            .metadata(path)
+            .map_err(|error| StoreError::from_io(operation, error))?;
         stat_of(&metadata).ok_or_else(|| special_file(operation))
     }
 
@@ -99,8 +101,10 @@ impl LocalStore {
     fn occupant(&self, operation: &'static str, key: &StoreKey) -> Result<Option<Stat>> {
         let path = path(operation, key)?;
         let parent = parent(path);
-        let metadata =
-            self.root.metadata(parent).map_err(|error| StoreError::from_io(operation, error))?;
+        let metadata = self
+            .root
+            .metadata(parent)
+            .map_err(|error| StoreError::from_io(operation, error))?;
         if !metadata.is_dir() {
             return Err(StoreError::new(ErrorKind::NotADirectory, operation));
         }
@@ -112,11 +116,7 @@ impl LocalStore {
     }
 
     /// Reads the next entries of `entries`; the flag says whether that was the end.
-    fn batch(
-        &self,
-        directory: &StoreKey,
-        entries: &mut ReadDir,
-    ) -> (Vec<Result<Entry>>, bool) {
+    fn batch(&self, directory: &StoreKey, entries: &mut ReadDir) -> (Vec<Result<Entry>>, bool) {
         let mut batch = Vec::new();
         while batch.len() < LIST_BATCH {
             let entry = match entries.next() {
@@ -131,7 +131,10 @@ impl LocalStore {
             if directory.as_str().is_empty() && name == UPLOADS {
                 continue;
             }
-            let Some(name) = name.to_str().filter(|name| !name.chars().any(char::is_control)) else {
+            let Some(name) = name
+                .to_str()
+                .filter(|name| !name.chars().any(char::is_control))
+            else {
                 self.leave_out(&name);
                 continue;
             };
@@ -144,7 +147,10 @@ impl LocalStore {
                 other => other,
             };
             if let Some(stat) = metadata.ok().as_ref().and_then(stat_of) {
-                batch.push(Ok(Entry { name: name.to_owned(), stat }));
+                batch.push(Ok(Entry {
+                    name: name.to_owned(),
+                    stat,
+                }));
             }
         }
         (batch, false)
@@ -174,7 +180,9 @@ impl LocalStore {
             }
             _ => {}
         }
-        self.root.rename(source, &self.root, target).map_err(failed)?;
+        self.root
+            .rename(source, &self.root, target)
+            .map_err(failed)?;
         self.sync_directory(parent(target)).map_err(failed)?;
         self.sync_directory(parent(source)).map_err(failed)
     }
@@ -190,7 +198,8 @@ impl LocalStore {
 impl Store for LocalStore {
     async fn stat(&self, key: &StoreKey) -> Result<Stat> {
         let key = key.clone();
-        self.blocking("stat", move |store| store.stat_now("stat", &key)).await
+        self.blocking("stat", move |store| store.stat_now("stat", &key))
+            .await
     }
 
     async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>> {
@@ -199,7 +208,10 @@ impl Store for LocalStore {
             .blocking("list", move |store| {
                 let path = path("list", &directory)?;
                 let entries = store.root.read_dir(path);
-                Ok((entries.map_err(|error| StoreError::from_io("list", error))?, directory))
+                Ok((
+                    entries.map_err(|error| StoreError::from_io("list", error))?,
+                    directory,
+                ))
             })
             .await?;
         // Each batch is one hop, taken when the receiver asks: a slow client holds no thread.
@@ -235,8 +247,9 @@ impl Store for LocalStore {
 
     async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>> {
         let key = key.clone();
-        let upload =
-            self.blocking("write", move |store| LocalUpload::begin(store, &key, base)).await?;
+        let upload = self
+            .blocking("write", move |store| LocalUpload::begin(store, &key, base))
+            .await?;
         Ok(Box::new(upload))
     }
 
@@ -247,7 +260,10 @@ impl Store for LocalStore {
             if store.stat_now("remove_file", &key)?.kind == Kind::Directory {
                 return Err(StoreError::new(ErrorKind::IsADirectory, "remove_file"));
             }
-            store.root.remove_file(path).map_err(|error| StoreError::from_io("remove_file", error))
+            store
+                .root
+                .remove_file(path)
+                .map_err(|error| StoreError::from_io("remove_file", error))
         })
         .await
     }
@@ -273,7 +289,10 @@ impl Store for LocalStore {
         self.blocking("remove_directory", move |store| {
             let path = path("remove_directory", &key)?;
             if key.as_str().is_empty() {
-                return Err(StoreError::new(ErrorKind::PermissionDenied, "remove_directory"));
+                return Err(StoreError::new(
+                    ErrorKind::PermissionDenied,
+                    "remove_directory",
+                ));
             }
             store
                 .root
@@ -285,7 +304,8 @@ impl Store for LocalStore {
 
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
         let (from, to) = (from.clone(), to.clone());
-        self.blocking("rename", move |store| store.rename_now(&from, &to)).await
+        self.blocking("rename", move |store| store.rename_now(&from, &to))
+            .await
     }
 }
 
@@ -296,7 +316,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(StoreError::with_source(ErrorKind::Internal, operation, error)),
+        Err(error) => Err(StoreError::with_source(
+            ErrorKind::Internal,
+            operation,
+            error,
+        )),
     }
 }
 
@@ -305,7 +329,11 @@ fn path<'key>(operation: &'static str, key: &'key StoreKey) -> Result<&'key Path
     if in_uploads(key) {
         return Err(StoreError::new(ErrorKind::NotFound, operation));
     }
-    Ok(Path::new(if key.as_str().is_empty() { "." } else { key.as_str() }))
+    Ok(Path::new(if key.as_str().is_empty() {
+        "."
+    } else {
+        key.as_str()
+    }))
 }
 
 /// The path of a key that is about to be made.
@@ -324,7 +352,9 @@ fn in_uploads(key: &StoreKey) -> bool {
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn special_file(operation: &'static str) -> StoreError {
@@ -342,8 +372,15 @@ fn stat_of(metadata: &Metadata) -> Option<Stat> {
     };
     Some(Stat {
         kind,
-        size: if kind == Kind::File { metadata.len() } else { 0 },
-        modified: metadata.modified().ok().map(cap_std::time::SystemTime::into_std),
+        size: if kind == Kind::File {
+            metadata.len()
+        } else {
+            0
+        },
+        modified: metadata
+            .modified()
+            .ok()
+            .map(cap_std::time::SystemTime::into_std),
         version: (kind == Kind::File).then(|| {
             format!(
                 "{:x}-{:x}-{:x}.{:x}-{:x}.{:x}",

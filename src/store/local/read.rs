@@ -30,7 +30,10 @@ struct Generation {
 
 impl Generation {
     fn of(metadata: &Metadata) -> Self {
-        Self { size: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+        Self {
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
     }
 }
 
@@ -51,7 +54,10 @@ impl Reader {
             return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "read"));
         }
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-        Ok(Self { file, generation: Generation::of(&metadata) })
+        Ok(Self {
+            file,
+            generation: Generation::of(&metadata),
+        })
     }
 
     pub(super) fn into_stream(self) -> BoxStream<'static, Result<Bytes>> {
@@ -103,7 +109,9 @@ impl Reader {
 pub(super) fn open_regular(root: &Dir, path: &Path) -> Result<(File, Metadata)> {
     let failed = |error| StoreError::from_io("read", error);
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    options
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     let file = root.open_with(path, &options).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() {

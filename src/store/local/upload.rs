@@ -60,13 +60,21 @@ impl LocalUpload {
                 version
             }
         };
-        let state = State { store: store.clone(), key: key.clone(), target, version, temporary };
+        let state = State {
+            store: store.clone(),
+            key: key.clone(),
+            target,
+            version,
+            temporary,
+        };
         Ok(Self { state: Some(state) })
     }
 
     fn take(&mut self) -> Result<State> {
         // A call before failed and has already removed the temporary file.
-        self.state.take().ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))
+        self.state
+            .take()
+            .ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))
     }
 }
 
@@ -98,7 +106,9 @@ impl Upload for LocalUpload {
     }
 
     async fn abort(mut self: Box<Self>) {
-        let Some(state) = self.state.take() else { return };
+        let Some(state) = self.state.take() else {
+            return;
+        };
         let dropped = blocking("abort", move || {
             drop(state);
             Ok(())
@@ -115,7 +125,11 @@ impl State {
         self.temporary.file.sync_all().map_err(failed)?;
         refuse_directory(&self.store, &self.key)?;
         // Held for a stat and a rename, by a blocking thread; it guards no data to be poisoned.
-        let commit = self.store.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        let commit = self
+            .store
+            .commits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.version.is_some() {
             // Another process can still come between this look and the rename; its file is then
             // replaced whole by ours, never mixed with it.
@@ -130,7 +144,9 @@ impl State {
             .map_err(failed)?;
         self.temporary.published = true;
         drop(commit);
-        self.store.sync_directory(parent(&self.target)).map_err(failed)?;
+        self.store
+            .sync_directory(parent(&self.target))
+            .map_err(failed)?;
         let metadata = self.temporary.file.metadata().map_err(failed)?;
         stat_of(&metadata).ok_or_else(|| StoreError::new(ErrorKind::Internal, "commit"))
     }
@@ -144,7 +160,12 @@ impl Temporary {
             let mut options = OpenOptions::new();
             options.write(true).create_new(true);
             let file = uploads.open_with(&name, &options)?;
-            let temporary = Self { uploads: uploads.clone(), name, file, published: false };
+            let temporary = Self {
+                uploads: uploads.clone(),
+                name,
+                file,
+                published: false,
+            };
             // A sweep between the two calls above holds the lock, or has already unlinked the file.
             if flock(&temporary.file, FlockOperation::NonBlockingLockExclusive).is_ok()
                 && temporary.file.metadata()?.nlink() > 0
@@ -175,7 +196,8 @@ impl Temporary {
         if ioctl_ficlone(&self.file, &present).is_ok() {
             self.file.set_len(bytes).map_err(failed)?;
         } else {
-            let copied = io::copy(&mut (&mut present).take(bytes), &mut self.file).map_err(failed)?;
+            let copied =
+                io::copy(&mut (&mut present).take(bytes), &mut self.file).map_err(failed)?;
             if copied != bytes {
                 return Err(StoreError::new(ErrorKind::Changed, "write"));
             }
@@ -203,7 +225,9 @@ impl Drop for Temporary {
 pub(super) fn sweep(uploads: &Dir) -> io::Result<()> {
     let mut removed = 0_u32;
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
     for entry in uploads.entries()? {
         let entry = entry?;
         let swept = entry.open_with(&options).and_then(|file| {
@@ -217,7 +241,10 @@ pub(super) fn sweep(uploads: &Dir) -> io::Result<()> {
         }
     }
     if removed > 0 {
-        tracing::info!(removed, "removed temporary files of uploads that a stop cut off");
+        tracing::info!(
+            removed,
+            "removed temporary files of uploads that a stop cut off"
+        );
     }
     Ok(())
 }

@@ -21,7 +21,11 @@ pub(super) struct Keys {
 impl Keys {
     /// Keys below `root`: no leading or trailing slash, may be empty.
     pub(super) fn new(root: &str) -> Result<Self> {
-        let prefix = if root.is_empty() { String::new() } else { format!("{root}/") };
+        let prefix = if root.is_empty() {
+            String::new()
+        } else {
+            format!("{root}/")
+        };
         if !root.is_empty() && !survives(root) {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "open"));
         }
@@ -59,7 +63,7 @@ impl Keys {
     }
 
     /// The name of a listed `path` inside `directory`, if it can be served.
-    pub(super) fn name<'path>(&self, directory: &str, path: &'path str) -> Option<&'path str> {
+    pub(super) fn name<'path>(directory: &str, path: &'path str) -> Option<&'path str> {
         let directory = if directory == "/" { "" } else { directory };
         let name = path.strip_prefix(directory)?;
         let name = name.strip_suffix('/').unwrap_or(name);
@@ -72,13 +76,20 @@ impl Keys {
     }
 
     fn root(&self) -> String {
-        if self.prefix.is_empty() { "/".to_owned() } else { self.prefix.clone() }
+        if self.prefix.is_empty() {
+            "/".to_owned()
+        } else {
+            self.prefix.clone()
+        }
     }
 }
 
 /// Whether OpenDAL and its HTTP client send `path` (without a trailing slash) as it is.
 fn survives(path: &str) -> bool {
-    path.trim() == path && !path.split('/').any(|segment| matches!(segment, "" | "." | ".."))
+    path.trim() == path
+        && !path
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -110,14 +121,44 @@ mod tests {
 
     #[test]
     fn names_that_would_become_others_are_refused() {
-        for key in ["a ", " a", "\u{a0}a", "a\u{3000}", "a//b", "a/../b", "..", "./a", "a/.", "a/"] {
-            let refused = keys("").file("write", &StoreKey::for_test("s", key)).unwrap_err();
+        for key in [
+            "a ",
+            " a",
+            "\u{a0}a",
+            "a\u{3000}",
+            "a//b",
+            "a/../b",
+            "..",
+            "./a",
+            "a/.",
+            "a/",
+        ] {
+            let refused = keys("")
+                .file("write", &StoreKey::for_test("s", key))
+                .unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::NameNotAllowed, "{key:?}");
         }
-        for key in ["d/ a", "a b", "a+b%20#?", "\u{e4}/\u{1f600}", "....", "..a", "a /b"] {
-            assert!(keys("").file("write", &StoreKey::for_test("s", key)).is_ok(), "{key:?}");
+        for key in [
+            "d/ a",
+            "a b",
+            "a+b%20#?",
+            "\u{e4}/\u{1f600}",
+            "....",
+            "..a",
+            "a /b",
+        ] {
+            assert!(
+                keys("")
+                    .file("write", &StoreKey::for_test("s", key))
+                    .is_ok(),
+                "{key:?}"
+            );
         }
-        assert!(keys("t").file("write", &StoreKey::for_test("s", " a")).is_ok());
+        assert!(
+            keys("t")
+                .file("write", &StoreKey::for_test("s", " a"))
+                .is_ok()
+        );
     }
 
     #[test]
@@ -129,7 +170,6 @@ mod tests {
 
     #[test]
     fn listed_names_are_filtered() {
-        let keys = keys("");
         for (directory, path, name) in [
             ("/", "a", Some("a")),
             ("d/", "d/ a", Some(" a")),
@@ -142,7 +182,7 @@ mod tests {
             ("d/", "d/a\rb", None),
             ("d/", "e/a", None),
         ] {
-            assert_eq!(keys.name(directory, path), name, "{path:?}");
+            assert_eq!(Keys::name(directory, path), name, "{path:?}");
         }
     }
 

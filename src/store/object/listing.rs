@@ -8,6 +8,7 @@ use opendal::{Lister, options::ListOptions};
 use super::{
     super::{Entry, ErrorKind, Result, StoreError},
     ObjectStore, directory_stat, file_stat,
+    keys::Keys,
 };
 use crate::access::StoreKey;
 
@@ -33,7 +34,10 @@ pub(super) async fn open(
     directory: &StoreKey,
 ) -> Result<BoxStream<'static, Result<Entry>>> {
     let path = store.keys().directory("list", directory)?;
-    let options = ListOptions { limit: Some(PAGE), ..ListOptions::default() };
+    let options = ListOptions {
+        limit: Some(PAGE),
+        ..ListOptions::default()
+    };
     let start = async {
         // Only with its slash is a path listed as a directory; without, siblings come along.
         let mut lister = store.shared.looks.lister_options(&path, options).await?;
@@ -42,7 +46,9 @@ pub(super) async fn open(
     };
     let (lister, first) = store.look("list", start).await?;
     if first.is_none() && !directory.as_str().is_empty() {
-        let object = store.head("list", &store.keys().file("list", directory)?).await?;
+        let object = store
+            .head("list", &store.keys().file("list", directory)?)
+            .await?;
         let kind = object.map_or(ErrorKind::NotFound, |_| ErrorKind::NotADirectory);
         return Err(StoreError::new(kind, "list"));
     }
@@ -90,7 +96,7 @@ impl Listing {
         if path == self.directory {
             return None;
         }
-        let Some(name) = self.store.keys().name(&self.directory, path) else {
+        let Some(name) = Keys::name(&self.directory, path) else {
             self.left_out += 1;
             return None;
         };
@@ -99,13 +105,19 @@ impl Listing {
                 self.directories.clear();
             }
             self.directories.insert(name.to_owned());
-            return Some(Entry { name: name.to_owned(), stat: directory_stat(None) });
+            return Some(Entry {
+                name: name.to_owned(),
+                stat: directory_stat(None),
+            });
         }
         self.after_object = true;
         if self.directories.contains(name) {
             tracing::warn!(key = ?path, "an object is hidden by a directory");
             return None;
         }
-        Some(Entry { name: name.to_owned(), stat: file_stat(entry.metadata()) })
+        Some(Entry {
+            name: name.to_owned(),
+            stat: file_stat(entry.metadata()),
+        })
     }
 }

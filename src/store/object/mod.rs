@@ -83,7 +83,11 @@ impl ObjectStore {
         match tokio::time::timeout(self.shared.deadline, work).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(StoreError::from_opendal(operation, error)),
-            Err(elapsed) => Err(StoreError::with_source(ErrorKind::Unavailable, operation, elapsed)),
+            Err(elapsed) => Err(StoreError::with_source(
+                ErrorKind::Unavailable,
+                operation,
+                elapsed,
+            )),
         }
     }
 
@@ -103,7 +107,11 @@ impl ObjectStore {
         directory: &str,
         count: usize,
     ) -> Result<Vec<opendal::Entry>> {
-        let options = ListOptions { limit: Some(count), recursive: true, ..ListOptions::default() };
+        let options = ListOptions {
+            limit: Some(count),
+            recursive: true,
+            ..ListOptions::default()
+        };
         let work = async {
             // `limit` is the size of a page; what is not taken is not asked for.
             let lister = self.shared.looks.lister_options(directory, options).await?;
@@ -114,10 +122,14 @@ impl ObjectStore {
 
     /// Stats without the key's root case.
     async fn stat_at(&self, operation: &'static str, key: &StoreKey) -> Result<Stat> {
-        let (path, marker) =
-            (self.keys().file(operation, key)?, self.keys().directory(operation, key)?);
-        let (object, below) =
-            tokio::try_join!(self.head(operation, &path), self.below(operation, &marker, 1))?;
+        let (path, marker) = (
+            self.keys().file(operation, key)?,
+            self.keys().directory(operation, key)?,
+        );
+        let (object, below) = tokio::try_join!(
+            self.head(operation, &path),
+            self.below(operation, &marker, 1)
+        )?;
         match (object, below.first()) {
             (object, Some(first)) => {
                 if object.is_some() {
@@ -133,7 +145,9 @@ impl ObjectStore {
 
     /// Refuses a name whose directory does not exist: one rule for all stores (CONFORMANCE G4, O9).
     async fn require_parent(&self, operation: &'static str, path: &str) -> Result<()> {
-        let Some(parent) = self.keys().parent(path) else { return Ok(()) };
+        let Some(parent) = self.keys().parent(path) else {
+            return Ok(());
+        };
         if self.below(operation, parent, 1).await?.is_empty() {
             return Err(StoreError::new(ErrorKind::NotFound, operation));
         }
@@ -150,12 +164,15 @@ impl ObjectStore {
 
     /// Puts a marker where `path` lies, so that the directory outlives its last entry.
     async fn keep_parent(&self, operation: &'static str, path: &str) -> Result<()> {
-        let Some(parent) = self.keys().parent(path) else { return Ok(()) };
+        let Some(parent) = self.keys().parent(path) else {
+            return Ok(());
+        };
         let first = self.below(operation, parent, 1).await?;
         if first.first().is_some_and(|first| first.path() == parent) {
             return Ok(());
         }
-        self.look(operation, self.shared.looks.create_dir(parent)).await
+        self.look(operation, self.shared.looks.create_dir(parent))
+            .await
     }
 
     /// Deletes exactly the object `path`, if it is still `version` where the store can tell.
@@ -170,7 +187,8 @@ impl ObjectStore {
             recursive: false,
             ..DeleteOptions::default()
         };
-        self.look(operation, self.shared.looks.delete_options(path, options)).await
+        self.look(operation, self.shared.looks.delete_options(path, options))
+            .await
     }
 }
 
@@ -203,8 +221,10 @@ impl Store for ObjectStore {
             Kind::File if offset == stat.size => return Ok(stream::empty().boxed()),
             Kind::File => {}
         }
-        let options =
-            ReaderOptions { if_match: stat.version.clone(), ..ReaderOptions::default() };
+        let options = ReaderOptions {
+            if_match: stat.version.clone(),
+            ..ReaderOptions::default()
+        };
         let size = stat.size;
         let open = async {
             let reader = self.shared.looks.reader_options(&path, options).await?;
@@ -223,7 +243,10 @@ impl Store for ObjectStore {
             };
             Ok::<_, StoreError>(chunk.map(|chunk| (chunk, (store, None, chunks))))
         });
-        Ok(chunks.map_ok(|chunk| stream::iter(Iterator::map(chunk, Ok))).try_flatten().boxed())
+        Ok(chunks
+            .map_ok(|chunk| stream::iter(Iterator::map(chunk, Ok)))
+            .try_flatten()
+            .boxed())
     }
 
     async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>> {
@@ -245,8 +268,10 @@ impl Store for ObjectStore {
         if key.as_str().is_empty() {
             return Err(StoreError::new(ErrorKind::AlreadyExists, operation));
         }
-        let (path, marker) =
-            (self.keys().file(operation, key)?, self.keys().directory(operation, key)?);
+        let (path, marker) = (
+            self.keys().file(operation, key)?,
+            self.keys().directory(operation, key)?,
+        );
         let (object, below, ()) = tokio::try_join!(
             self.head(operation, &path),
             self.below(operation, &marker, 1),
@@ -255,7 +280,8 @@ impl Store for ObjectStore {
         if object.is_some() || !below.is_empty() {
             return Err(StoreError::new(ErrorKind::AlreadyExists, operation));
         }
-        self.look(operation, self.shared.looks.create_dir(&marker)).await
+        self.look(operation, self.shared.looks.create_dir(&marker))
+            .await
     }
 
     async fn remove_directory(&self, key: &StoreKey) -> Result<()> {
@@ -263,10 +289,14 @@ impl Store for ObjectStore {
         if key.as_str().is_empty() {
             return Err(StoreError::new(ErrorKind::PermissionDenied, operation));
         }
-        let (path, marker) =
-            (self.keys().file(operation, key)?, self.keys().directory(operation, key)?);
-        let (object, below) =
-            tokio::try_join!(self.head(operation, &path), self.below(operation, &marker, 2))?;
+        let (path, marker) = (
+            self.keys().file(operation, key)?,
+            self.keys().directory(operation, key)?,
+        );
+        let (object, below) = tokio::try_join!(
+            self.head(operation, &path),
+            self.below(operation, &marker, 2)
+        )?;
         if below.is_empty() {
             let kind = object.map_or(ErrorKind::NotFound, |_| ErrorKind::NotADirectory);
             return Err(StoreError::new(kind, operation));
@@ -293,7 +323,12 @@ fn file_stat(metadata: &Metadata) -> Stat {
 }
 
 fn directory_stat(modified: Option<SystemTime>) -> Stat {
-    Stat { kind: Kind::Directory, size: 0, modified, version: None }
+    Stat {
+        kind: Kind::Directory,
+        size: 0,
+        modified,
+        version: None,
+    }
 }
 
 /// In whole seconds: that is all HEAD has, and MDTM and MLSD must say the same of one file, whatever

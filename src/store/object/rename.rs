@@ -16,7 +16,10 @@ const ONE_REQUEST: u64 = 1 << 30;
 
 pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) -> Result<()> {
     let failed = |kind| Err(StoreError::new(kind, "rename"));
-    let (source, target) = (store.keys().file("rename", from)?, store.keys().file("rename", to)?);
+    let (source, target) = (
+        store.keys().file("rename", from)?,
+        store.keys().file("rename", to)?,
+    );
     let marker = store.keys().directory("rename", to)?;
     let stat = store.stat_at("rename", from).await?;
     if source == target {
@@ -48,9 +51,14 @@ async fn copy(
     if size <= ONE_REQUEST {
         // Not under a deadline of our own: OpenDAL pins the source's ETag by a HEAD of its own, and
         // the layers bound every try.
-        let copied =
-            store.shared.moves.copy_options(source, target, CopyOptions::default()).await;
-        return copied.map(drop).map_err(|error| StoreError::from_opendal("rename", error));
+        let copied = store
+            .shared
+            .moves
+            .copy_options(source, target, CopyOptions::default())
+            .await;
+        return copied
+            .map(drop)
+            .map_err(|error| StoreError::from_opendal("rename", error));
     }
     let Some(metadata) = store.head("rename", source).await? else {
         return Err(StoreError::new(ErrorKind::Changed, "rename"));
@@ -59,7 +67,11 @@ async fn copy(
     if stat.size != size || version.is_some() && stat.version.as_deref() != version {
         return Err(StoreError::new(ErrorKind::Changed, "rename"));
     }
-    let source = Source { path: source.to_owned(), metadata, bytes: size };
+    let source = Source {
+        path: source.to_owned(),
+        metadata,
+        bytes: size,
+    };
     let upload = ObjectUpload::open(store, target.to_owned(), Some(source), None).await?;
     Box::new(upload).commit().await.map(drop)
 }
@@ -70,7 +82,9 @@ async fn copy(
 /// that refuse it are asked once more without.
 async fn remove_source(store: &ObjectStore, source: &str, version: Option<&str>) -> Result<()> {
     store.keep_parent("rename", source).await?;
-    let Some(present) = store.head("rename", source).await? else { return Ok(()) };
+    let Some(present) = store.head("rename", source).await? else {
+        return Ok(());
+    };
     if version.is_some() && present.etag() != version {
         return Err(StoreError::new(ErrorKind::Changed, "rename"));
     }

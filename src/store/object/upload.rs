@@ -90,7 +90,11 @@ impl ObjectUpload {
         if bytes > metadata.content_length() {
             return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write"));
         }
-        let source = Source { path: path.clone(), metadata, bytes };
+        let source = Source {
+            path: path.clone(),
+            metadata,
+            bytes,
+        };
         Self::open(store, path, Some(source), version).await
     }
 
@@ -111,8 +115,9 @@ impl ObjectUpload {
         version: Option<String>,
     ) -> Result<Self> {
         let nonce = format!("{:032x}", rand::random::<u128>());
-        let multipart =
-            source.as_ref().is_some_and(|source| source.bytes >= LEAST_PART_BYTES as u64);
+        let multipart = source
+            .as_ref()
+            .is_some_and(|source| source.bytes >= LEAST_PART_BYTES as u64);
         let options = WriteOptions {
             concurrent: store.shared.parts_in_flight,
             if_match: version.clone().filter(|_| multipart),
@@ -288,7 +293,8 @@ fn options(old: Option<&Metadata>, nonce: &str) -> WriteOptions {
     WriteOptions {
         user_metadata: Some(user),
         content_type: kept(
-            old.and_then(Metadata::content_type).or(Some("application/octet-stream")),
+            old.and_then(Metadata::content_type)
+                .or(Some("application/octet-stream")),
         ),
         cache_control: kept(old.and_then(Metadata::cache_control)),
         content_disposition: kept(old.and_then(Metadata::content_disposition)),
@@ -300,7 +306,9 @@ fn options(old: Option<&Metadata>, nonce: &str) -> WriteOptions {
 /// Bytes of the part after `parts` others.
 fn part_bytes(first: usize, parts: usize) -> usize {
     let doublings = u32::try_from(parts / PARTS_PER_SIZE).unwrap_or(u32::MAX);
-    first.saturating_mul(2_usize.saturating_pow(doublings)).min(MOST_PART_BYTES)
+    first
+        .saturating_mul(2_usize.saturating_pow(doublings))
+        .min(MOST_PART_BYTES)
 }
 
 #[cfg(test)]
@@ -309,7 +317,9 @@ mod tests {
 
     #[test]
     fn ten_thousand_parts_hold_the_largest_object() {
-        let total: u64 = (0..MOST_PARTS).map(|parts| part_bytes(8 << 20, parts) as u64).sum();
+        let total: u64 = (0..MOST_PARTS)
+            .map(|parts| part_bytes(8 << 20, parts) as u64)
+            .sum();
         assert!(total >= 5 << 40);
         assert_eq!(part_bytes(8 << 20, 999), 8 << 20);
         assert_eq!(part_bytes(8 << 20, 1000), 16 << 20);

@@ -79,7 +79,14 @@ impl Lab {
         let files = TempDir::new().unwrap();
         let root = files.path().to_owned();
         let store = LocalStore::open(&FsBackend { root: root.clone() }).unwrap();
-        Self { name: "local", store: Box::new(store), directory: root, s3: None, _files: files, server: None }
+        Self {
+            name: "local",
+            store: Box::new(store),
+            directory: root,
+            s3: None,
+            _files: files,
+            server: None,
+        }
     }
 
     /// `s3s-fs` over a temporary directory, served on a free port by a task that ends with the lab.
@@ -110,11 +117,17 @@ impl Lab {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
         let Ok(gateway) = std::env::var("CAUSEWAY_TEST_S3") else {
             println!("skipped: CAUSEWAY_TEST_S3 (endpoint,access,secret) is not set");
-            assert!(std::env::var("REQUIRE_PEERS").is_err(), "a gateway is required here");
+            assert!(
+                std::env::var("REQUIRE_PEERS").is_err(),
+                "a gateway is required here"
+            );
             return None;
         };
-        let [endpoint, access, secret] =
-            gateway.split(',').collect::<Vec<_>>().try_into().expect("endpoint,access,secret");
+        let [endpoint, access, secret] = gateway
+            .split(',')
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("endpoint,access,secret");
         let bucket = format!(
             "t{}-{}",
             std::process::id(),
@@ -145,11 +158,10 @@ impl Lab {
     pub(super) fn can(&self, need: Need) -> bool {
         let can = match (self.name, need) {
             ("local", _) => true,
-            (_, Need::RenameDirectory) => false,
             // s3s-fs: GET ignores `If-Match`; a marker becomes a directory of the disk, which no
             // listing shows and HEAD answers with 500.
-            ("stand-in", Need::Conditions | Need::Directories) => false,
-            _ => true,
+            ("stand-in", _) => false,
+            (_, need) => !matches!(need, Need::RenameDirectory),
         };
         if !can {
             println!("{}: cannot {need:?}", self.name);
@@ -159,7 +171,11 @@ impl Lab {
 
     /// Enough entries for more than one page or batch.
     pub(super) fn many(&self) -> usize {
-        if self.name == "stand-in" { 1_050 } else { 2_345 }
+        if self.name == "stand-in" {
+            1_050
+        } else {
+            2_345
+        }
     }
 
     pub(super) async fn fill(&self, directory: &str, count: usize) {
@@ -190,7 +206,10 @@ impl Lab {
         let endpoint = s3.endpoint.take().unwrap();
         let (port, proxy) = proxy(endpoint.replace("http://", "")).await;
         s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
-        (Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()), proxy)
+        (
+            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()),
+            proxy,
+        )
     }
 
     /// Runs a script with `s3` (boto3) and `bucket`; its last line of output is the answer.
@@ -207,7 +226,9 @@ impl Lab {
             }
             "gateway" => {
                 let left = self
-                    .script("print(len(s3.list_multipart_uploads(Bucket=bucket).get('Uploads', [])))")
+                    .script(
+                        "print(len(s3.list_multipart_uploads(Bucket=bucket).get('Uploads', [])))",
+                    )
                     .await;
                 assert_eq!(left, "0", "open multipart uploads");
             }
@@ -246,7 +267,9 @@ async fn serve(directory: &Path) -> (SocketAddr, JoinHandle<()>) {
     let mut builder = s3s::service::S3ServiceBuilder::new(files);
     builder.set_auth(s3s::auth::SimpleAuth::from_single("key", "secret"));
     let service = builder.build();
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
         // The connections belong to this task and end with it.
@@ -280,7 +303,11 @@ async fn python(s3: &S3Backend, script: &str) -> String {
         .output()
         .await
         .expect("python3 with boto3");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let answer = String::from_utf8(output.stdout).unwrap();
     answer.lines().last().unwrap_or_default().to_owned()
 }

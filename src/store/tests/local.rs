@@ -16,17 +16,38 @@ async fn links_that_lead_outside_are_refused() {
     symlink("../../../../etc/passwd", lab.directory().join("relative")).unwrap();
     for name in ["dir", "file", "relative", "dir/secret"] {
         fails_with(store.stat(&key(name)).await, ErrorKind::PermissionDenied);
-        fails_with(store.write(&key(name), Base::Empty).await, ErrorKind::PermissionDenied);
-        fails_with(store.remove_file(&key(name)).await, ErrorKind::PermissionDenied);
-        fails_with(store.rename(&key(name), &key("mine")).await, ErrorKind::PermissionDenied);
+        fails_with(
+            store.write(&key(name), Base::Empty).await,
+            ErrorKind::PermissionDenied,
+        );
+        fails_with(
+            store.remove_file(&key(name)).await,
+            ErrorKind::PermissionDenied,
+        );
+        fails_with(
+            store.rename(&key(name), &key("mine")).await,
+            ErrorKind::PermissionDenied,
+        );
     }
     put(store, "mine", &bytes(3)).await;
-    fails_with(store.rename(&key("mine"), &key("dir/mine")).await, ErrorKind::PermissionDenied);
-    fails_with(store.make_directory(&key("dir/new")).await, ErrorKind::PermissionDenied);
-    fails_with(store.list(&key("dir")).await.map(drop), ErrorKind::PermissionDenied);
+    fails_with(
+        store.rename(&key("mine"), &key("dir/mine")).await,
+        ErrorKind::PermissionDenied,
+    );
+    fails_with(
+        store.make_directory(&key("dir/new")).await,
+        ErrorKind::PermissionDenied,
+    );
+    fails_with(
+        store.list(&key("dir")).await.map(drop),
+        ErrorKind::PermissionDenied,
+    );
     assert_eq!(names(store, "").await, [("mine".into(), Kind::File)]);
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
-    assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"secret");
+    assert_eq!(
+        std::fs::read(outside.path().join("secret")).unwrap(),
+        b"secret"
+    );
 }
 
 #[tokio::test]
@@ -41,7 +62,11 @@ async fn links_that_stay_inside_are_followed_but_never_written_through() {
     assert_eq!(get(store, "link").await, bytes(3));
     assert_eq!(names(store, "").await.len(), 3);
     put(store, "link", &bytes(5)).await;
-    assert_eq!(get(store, "real/file").await, bytes(3), "the link was replaced, not its target");
+    assert_eq!(
+        get(store, "real/file").await,
+        bytes(3),
+        "the link was replaced, not its target"
+    );
 }
 
 #[tokio::test]
@@ -49,14 +74,23 @@ async fn special_files_are_neither_shown_nor_opened() {
     let lab = Lab::local();
     let store = lab.store();
     let fifo = lab.directory().join("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
     let _socket = std::os::unix::net::UnixListener::bind(lab.directory().join("socket")).unwrap();
     symlink("fifo", lab.directory().join("link")).unwrap();
     put(store, "file", &bytes(3)).await;
     let stat = store.stat(&key("file")).await.unwrap();
     for name in ["fifo", "socket", "link"] {
         fails_with(store.stat(&key(name)).await, ErrorKind::PermissionDenied);
-        fails_with(store.write(&key(name), Base::Empty).await, ErrorKind::PermissionDenied);
+        fails_with(
+            store.write(&key(name), Base::Empty).await,
+            ErrorKind::PermissionDenied,
+        );
         assert!(get_from(store, name, 0, &stat).await.is_err());
     }
     assert_eq!(names(store, "").await, [("file".into(), Kind::File)]);
@@ -65,7 +99,12 @@ async fn special_files_are_neither_shown_nor_opened() {
 #[tokio::test]
 async fn names_that_cannot_be_served_are_left_out() {
     let lab = Lab::local();
-    for name in [&b"not utf-8 \xff"[..], b"line\nfeed", b"carriage\rreturn", b"fine"] {
+    for name in [
+        &b"not utf-8 \xff"[..],
+        b"line\nfeed",
+        b"carriage\rreturn",
+        b"fine",
+    ] {
         std::fs::write(lab.directory().join(std::ffi::OsStr::from_bytes(name)), b"").unwrap();
     }
     assert_eq!(names(lab.store(), "").await, [("fine".into(), Kind::File)]);
@@ -80,11 +119,26 @@ async fn the_upload_area_is_hidden() {
         fails_with(store.stat(&key(name)).await, ErrorKind::NotFound);
         fails_with(store.list(&key(name)).await.map(drop), ErrorKind::NotFound);
         fails_with(store.remove_file(&key(name)).await, ErrorKind::NotFound);
-        fails_with(store.remove_directory(&key(name)).await, ErrorKind::NotFound);
-        fails_with(store.rename(&key(name), &key("x")).await, ErrorKind::NotFound);
-        fails_with(store.write(&key(name), Base::Empty).await, ErrorKind::NameNotAllowed);
-        fails_with(store.make_directory(&key(name)).await, ErrorKind::NameNotAllowed);
-        fails_with(store.rename(&key("file"), &key(name)).await, ErrorKind::NameNotAllowed);
+        fails_with(
+            store.remove_directory(&key(name)).await,
+            ErrorKind::NotFound,
+        );
+        fails_with(
+            store.rename(&key(name), &key("x")).await,
+            ErrorKind::NotFound,
+        );
+        fails_with(
+            store.write(&key(name), Base::Empty).await,
+            ErrorKind::NameNotAllowed,
+        );
+        fails_with(
+            store.make_directory(&key(name)).await,
+            ErrorKind::NameNotAllowed,
+        );
+        fails_with(
+            store.rename(&key("file"), &key(name)).await,
+            ErrorKind::NameNotAllowed,
+        );
     }
     mkdir(store, "d").await;
     put(store, "d/.causeway-uploads", &bytes(1)).await;
@@ -97,7 +151,10 @@ async fn a_start_sweeps_only_what_no_process_writes() {
     std::fs::write(area.join("stale"), b"half").unwrap();
     let mut running = lab.store().write(&key("file"), Base::Empty).await.unwrap();
     running.write(vec![bytes(10)]).await.unwrap();
-    LocalStore::open(&FsBackend { root: lab.directory().to_owned() }).unwrap();
+    LocalStore::open(&FsBackend {
+        root: lab.directory().to_owned(),
+    })
+    .unwrap();
     assert!(!area.join("stale").exists());
     running.commit().await.unwrap();
     assert_eq!(get(lab.store(), "file").await, bytes(10));

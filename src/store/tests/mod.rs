@@ -15,7 +15,10 @@ use super::{Base, ErrorKind, Kind, Result, Stat, Store};
 
 /// Bytes that differ at every place, so that an exchange of parts shows.
 fn bytes(count: usize) -> Bytes {
-    (0..count).map(|at| (at % 251 + at / 65_521) as u8).collect::<Vec<_>>().into()
+    (0..count)
+        .map(|at| u8::try_from((at % 251 + at / 65_521) % 256).unwrap())
+        .collect::<Vec<_>>()
+        .into()
 }
 
 async fn put_onto(store: &dyn Store, name: &str, base: Base, content: &Bytes) -> Result<Stat> {
@@ -37,11 +40,17 @@ async fn put_onto(store: &dyn Store, name: &str, base: Base, content: &Bytes) ->
 }
 
 async fn put(store: &dyn Store, name: &str, content: &Bytes) -> Stat {
-    put_onto(store, name, Base::Empty, content).await.expect(name)
+    put_onto(store, name, Base::Empty, content)
+        .await
+        .expect(name)
 }
 
 async fn get_from(store: &dyn Store, name: &str, offset: u64, stat: &Stat) -> Result<Bytes> {
-    let chunks: Vec<Bytes> = store.read(&key(name), offset, stat).await?.try_collect().await?;
+    let chunks: Vec<Bytes> = store
+        .read(&key(name), offset, stat)
+        .await?
+        .try_collect()
+        .await?;
     Ok(chunks.concat().into())
 }
 
@@ -52,8 +61,11 @@ async fn get(store: &dyn Store, name: &str) -> Bytes {
 
 async fn names(store: &dyn Store, directory: &str) -> Vec<(String, Kind)> {
     let entries = store.list(&key(directory)).await.expect(directory);
-    let mut names: Vec<_> =
-        entries.map_ok(|entry| (entry.name, entry.stat.kind)).try_collect().await.unwrap();
+    let mut names: Vec<_> = entries
+        .map_ok(|entry| (entry.name, entry.stat.kind))
+        .try_collect()
+        .await
+        .unwrap();
     names.sort_by(|one, other| one.0.cmp(&other.0));
     names
 }
@@ -66,7 +78,12 @@ async fn mkdir(store: &dyn Store, name: &str) {
 fn fails_with<T>(result: Result<T>, kind: ErrorKind) {
     match result {
         Ok(_) => panic!("succeeded where {kind:?} was due"),
-        Err(error) => assert_eq!(error.kind(), kind, "{error} {:?}", std::error::Error::source(&error)),
+        Err(error) => assert_eq!(
+            error.kind(),
+            kind,
+            "{error} {:?}",
+            std::error::Error::source(&error)
+        ),
     }
 }
 

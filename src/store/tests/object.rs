@@ -16,18 +16,29 @@ use super::*;
 
 #[tokio::test]
 async fn a_directory_hides_an_object_of_its_name() {
-    let Some(lab) = Lab::gateway().await else { return };
+    let Some(lab) = Lab::gateway().await else {
+        return;
+    };
     let store = lab.store();
-    lab.script("[s3.put_object(Bucket=bucket, Key=k, Body=b'x') for k in ('a', 'a!b', 'a/b')]").await;
+    lab.script("[s3.put_object(Bucket=bucket, Key=k, Body=b'x') for k in ('a', 'a!b', 'a/b')]")
+        .await;
     assert_eq!(kind_of(store, "a").await, Some(Kind::Directory));
-    assert_eq!(names(store, "").await, [("a".into(), Kind::Directory), ("a!b".into(), Kind::File)]);
+    assert_eq!(
+        names(store, "").await,
+        [("a".into(), Kind::Directory), ("a!b".into(), Kind::File)]
+    );
     fails_with(store.remove_file(&key("a")).await, ErrorKind::IsADirectory);
-    fails_with(store.write(&key("a"), Base::Empty).await, ErrorKind::IsADirectory);
+    fails_with(
+        store.write(&key("a"), Base::Empty).await,
+        ErrorKind::IsADirectory,
+    );
 }
 
 #[tokio::test]
 async fn a_directory_without_marker_outlives_its_last_file() {
-    let Some(lab) = Lab::gateway().await else { return };
+    let Some(lab) = Lab::gateway().await else {
+        return;
+    };
     let store = lab.store();
     lab.script(
         "[s3.put_object(Bucket=bucket, Key=k, Body=b'x') for k in ('a/b/c', 'd/e/', 'f/g', 'h/i')]",
@@ -47,7 +58,9 @@ async fn a_directory_without_marker_outlives_its_last_file() {
 
 #[tokio::test]
 async fn foreign_keys_that_cannot_be_served_are_left_out() {
-    let Some(lab) = Lab::gateway().await else { return };
+    let Some(lab) = Lab::gateway().await else {
+        return;
+    };
     let store = lab.store();
     lab.script(
         "[s3.put_object(Bucket=bucket, Key=k, Body=b'x') for k in ('d//x', 'd/a\\rb', 'd/e\\nf', 'd/fine', 'd/ lead')]",
@@ -63,21 +76,30 @@ async fn foreign_keys_that_cannot_be_served_are_left_out() {
 
 #[tokio::test]
 async fn a_prefix_keeps_its_neighbours_apart() {
-    let Some(lab) = Lab::gateway_below("home/bob").await else { return };
+    let Some(lab) = Lab::gateway_below("home/bob").await else {
+        return;
+    };
     let store = lab.store();
-    lab.script("s3.put_object(Bucket=bucket, Key='home/bob2/x', Body=b'x')").await;
+    lab.script("s3.put_object(Bucket=bucket, Key='home/bob2/x', Body=b'x')")
+        .await;
     assert_eq!(names(store, "").await, []);
     put(store, " leading", &bytes(3)).await;
     mkdir(store, "d").await;
     put(store, "d/file", &bytes(4)).await;
     assert_eq!(
         names(store, "").await,
-        [(" leading".into(), Kind::File), ("d".into(), Kind::Directory)]
+        [
+            (" leading".into(), Kind::File),
+            ("d".into(), Kind::Directory)
+        ]
     );
     let keys = lab
         .script("print([o['Key'] for o in s3.list_objects_v2(Bucket=bucket)['Contents']])")
         .await;
-    assert_eq!(keys, "['home/bob/ leading', 'home/bob/d/', 'home/bob/d/file', 'home/bob2/x']");
+    assert_eq!(
+        keys,
+        "['home/bob/ leading', 'home/bob/d/', 'home/bob/d/file', 'home/bob2/x']"
+    );
     store.remove_file(&key(" leading")).await.unwrap();
     store.remove_file(&key("d/file")).await.unwrap();
     store.remove_directory(&key("d")).await.unwrap();
@@ -86,7 +108,9 @@ async fn a_prefix_keeps_its_neighbours_apart() {
 
 #[tokio::test]
 async fn metadata_survives_rename_and_append() {
-    let Some(lab) = Lab::gateway().await else { return };
+    let Some(lab) = Lab::gateway().await else {
+        return;
+    };
     let store = lab.store();
     lab.script(
         "s3.put_object(Bucket=bucket, Key='a', Body=b'x' * (6 << 20), ContentType='text/csv', Metadata={'owner': 'bob'})",
@@ -100,7 +124,10 @@ async fn metadata_survives_rename_and_append() {
     store.rename(&key("a"), &key("b")).await.unwrap();
     assert_eq!(lab.script(&metadata("b")).await, "text/csv bob");
     let stat = store.stat(&key("b")).await.unwrap();
-    let base = Base::Present { bytes: stat.size, version: stat.version };
+    let base = Base::Present {
+        bytes: stat.size,
+        version: stat.version,
+    };
     put_onto(store, "b", base, &bytes(100)).await.unwrap();
     assert_eq!(lab.script(&metadata("b")).await, "text/csv bob");
     assert_eq!(store.stat(&key("b")).await.unwrap().size, (6 << 20) + 100);
@@ -108,9 +135,13 @@ async fn metadata_survives_rename_and_append() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_recognised() {
-    let Some(lab) = Lab::gateway().await else { return };
+    let Some(lab) = Lab::gateway().await else {
+        return;
+    };
     let swallowed = Arc::new(AtomicBool::new(false));
-    let (store, _proxy) = lab.behind_proxy(|upstream| swallow_commit(upstream, swallowed.clone())).await;
+    let (store, _proxy) = lab
+        .behind_proxy(|upstream| swallow_commit(upstream, swallowed.clone()))
+        .await;
     let content = bytes(11 << 20);
     let committed = put(store.as_ref(), "file", &content).await;
     assert!(swallowed.load(Ordering::Relaxed), "the answer was lost");
