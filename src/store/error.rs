@@ -217,7 +217,7 @@ impl ErrorKind {
             Theirs::Unexpected
                 if error.is_temporary()
                     || std::error::Error::source(error)
-                        .is_some_and(|source| source.is::<reqwest::Error>())
+                        .is_some_and(<dyn std::error::Error>::is::<reqwest::Error>)
                     || told(&AWAY) =>
             {
                 Self::Unavailable

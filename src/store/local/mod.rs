@@ -271,6 +271,9 @@ impl Store for LocalStore {
     async fn make_directory(&self, key: &StoreKey) -> Result<()> {
         let key = key.clone();
         self.blocking("make_directory", move |store| {
+            if key.as_str().is_empty() {
+                return Err(StoreError::new(ErrorKind::AlreadyExists, "make_directory"));
+            }
             let path = new_name("make_directory", &key)?;
             store
                 .root

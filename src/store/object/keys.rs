@@ -26,7 +26,7 @@ impl Keys {
         } else {
             format!("{root}/")
         };
-        if !prefix.is_empty() && !survives(&prefix) {
+        if !root.is_empty() && !survives(root) {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "open"));
         }
         Ok(Self { prefix })
@@ -63,7 +63,7 @@ impl Keys {
     }
 
     /// The name of a listed `path` inside `directory`, if it can be served.
-    pub(super) fn name<'path>(&self, directory: &str, path: &'path str) -> Option<&'path str> {
+    pub(super) fn name<'path>(directory: &str, path: &'path str) -> Option<&'path str> {
         let directory = if directory == "/" { "" } else { directory };
         let name = path.strip_prefix(directory)?;
         let name = name.strip_suffix('/').unwrap_or(name);
@@ -84,11 +84,10 @@ impl Keys {
     }
 }
 
-/// Whether OpenDAL and its HTTP client send `path` as it is.
+/// Whether OpenDAL and its HTTP client send `path` (without a trailing slash) as it is.
 fn survives(path: &str) -> bool {
-    let segments = path.strip_suffix('/').unwrap_or(path);
     path.trim() == path
-        && !segments
+        && !path
             .split('/')
             .any(|segment| matches!(segment, "" | "." | ".."))
 }
@@ -132,6 +131,7 @@ mod tests {
             "..",
             "./a",
             "a/.",
+            "a/",
         ] {
             let refused = keys("")
                 .file("write", &StoreKey::for_test("s", key))
@@ -170,7 +170,6 @@ mod tests {
 
     #[test]
     fn listed_names_are_filtered() {
-        let keys = keys("");
         for (directory, path, name) in [
             ("/", "a", Some("a")),
             ("d/", "d/ a", Some(" a")),
@@ -183,7 +182,7 @@ mod tests {
             ("d/", "d/a\rb", None),
             ("d/", "e/a", None),
         ] {
-            assert_eq!(keys.name(directory, path), name, "{path:?}");
+            assert_eq!(Keys::name(directory, path), name, "{path:?}");
         }
     }
 

@@ -8,6 +8,7 @@ use opendal::{Lister, options::ListOptions};
 use super::{
     super::{Entry, ErrorKind, Result, StoreError},
     ObjectStore, directory_stat, file_stat,
+    keys::Keys,
 };
 use crate::access::StoreKey;
 
@@ -95,7 +96,7 @@ impl Listing {
         if path == self.directory {
             return None;
         }
-        let Some(name) = self.store.keys().name(&self.directory, path) else {
+        let Some(name) = Keys::name(&self.directory, path) else {
             self.left_out += 1;
             return None;
         };

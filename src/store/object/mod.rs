@@ -13,7 +13,12 @@ mod rename;
 mod transport;
 mod upload;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -317,7 +322,7 @@ fn file_stat(metadata: &Metadata) -> Stat {
     }
 }
 
-fn directory_stat(modified: Option<std::time::SystemTime>) -> Stat {
+fn directory_stat(modified: Option<SystemTime>) -> Stat {
     Stat {
         kind: Kind::Directory,
         size: 0,
@@ -326,8 +331,11 @@ fn directory_stat(modified: Option<std::time::SystemTime>) -> Stat {
     }
 }
 
-fn modified(metadata: &Metadata) -> Option<std::time::SystemTime> {
-    metadata.last_modified().map(Into::into)
+/// In whole seconds: that is all HEAD has, and MDTM and MLSD must say the same of one file, whatever
+/// fraction a listing adds (CONFORMANCE O29).
+fn modified(metadata: &Metadata) -> Option<SystemTime> {
+    let seconds = u64::try_from(metadata.last_modified()?.into_inner().as_second()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
 /// User metadata of an object, to be set again where the store does not carry it over.

@@ -10,7 +10,8 @@ use super::{
 use crate::access::StoreKey;
 
 /// Up to here one request copies, metadata and all. S3 would take 5 GiB, but one request gives no
-/// sign of life for minutes; above, parts are copied in parallel.
+/// sign of life for minutes; above, parts are copied in parallel, by a writer: OpenDAL's own multipart
+/// copy drops all metadata and takes the empty `ETag` with which Ceph 16 completes for a failure.
 const ONE_REQUEST: u64 = 1 << 30;
 
 pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) -> Result<()> {
@@ -77,7 +78,7 @@ async fn copy(
 
 /// Deletes the source if it is still what was copied.
 ///
-/// The look before covers stores that ignore the condition of a delete (it is young in S3); stores
+/// The look before covers stores that ignore the condition of a delete (Ceph 16 does); stores
 /// that refuse it are asked once more without.
 async fn remove_source(store: &ObjectStore, source: &str, version: Option<&str>) -> Result<()> {
     store.keep_parent("rename", source).await?;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use http::{HeaderValue, Request, Response, header::CONTENT_LENGTH};
 use opendal::{
-    HttpTransporter, OperationContext, Operator,
+    Buffer, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, TimeoutLayer},
     services::S3,
 };
@@ -30,11 +31,11 @@ pub(super) fn operators(backend: &S3Backend, timeouts: &Timeouts) -> Result<(Ope
         .http1_only()
         .connect_timeout(Duration::from_secs(10).min(look))
         .read_timeout(timeouts.store)
-        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_idle_timeout(Duration::from_mins(1))
         .tcp_keepalive(Duration::from_secs(30))
         .build()
         .map_err(|error| StoreError::with_source(ErrorKind::Internal, "open", error))?;
-    let transport = HttpTransporter::new(ReqwestTransport::new(client));
+    let transport = HttpTransporter::new(WithLength(ReqwestTransport::new(client)));
     // `with_context` first: layers wrap the transport and executor they find.
     let plain = Operator::new(service(backend))
         .map_err(|error| StoreError::from_opendal("open", error))?
@@ -52,6 +53,28 @@ pub(super) fn operators(backend: &S3Backend, timeouts: &Timeouts) -> Result<(Ope
             )
     };
     Ok((layered(look), layered(step)))
+}
+
+/// Says `Content-Length: 0` where OpenDAL says nothing of an empty body.
+///
+/// Works around opendal-service-s3 0.59.5, `core.rs`, `s3_upload_part_copy_request`, which alone of
+/// the requests sets no length: Ceph answers 411 `MissingContentLength` and no append of 5 MiB or more
+/// works there. Added after signing, which does not cover it. `append_and_restart_keep_the_first_bytes`
+/// on the gateway tells when this can go.
+#[derive(Debug)]
+struct WithLength(ReqwestTransport);
+
+impl HttpTransport for WithLength {
+    async fn fetch(&self, mut request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let sends = matches!(*request.method(), http::Method::PUT | http::Method::POST);
+        if sends && request.body().is_empty() {
+            request
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
+        self.0.fetch(request).await
+    }
 }
 
 /// No checksum algorithm: it would turn `UploadPartCopy` off, and an append would stream the old bytes

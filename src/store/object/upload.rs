@@ -47,6 +47,8 @@ pub(super) struct ObjectUpload {
     path: String,
     writer: Writer,
     nonce: String,
+    /// The version that must still stand there at commit.
+    version: Option<String>,
     parts: usize,
     size: u64,
     state: State,
@@ -96,9 +98,14 @@ impl ObjectUpload {
         Self::open(store, path, Some(source), version).await
     }
 
-    /// Opens a writer on `path`, puts the source's bytes into it and commits only over `version`
-    /// where the store knows conditional writes. A store that ignores the condition still checks the
-    /// version when the bytes are copied; what remains there is the time of the upload itself.
+    /// Opens a writer on `path`, puts the source's bytes into it and commits only over `version`.
+    ///
+    /// The version is looked at right before the commit. Besides, the store itself is given it as a
+    /// condition where the upload is certain to be a multipart one. Not for a single PUT: Ceph 16
+    /// compares the quoted `ETag` of `If-Match` with the bare one and refuses every such PUT; of
+    /// `CompleteMultipartUpload` it ignores the condition. What remains on such stores is the time
+    /// between that look and the end of the commit; the bytes themselves are never mixed, since the
+    /// copied ones are pinned to the version.
     ///
     /// No check of names: callers have made theirs.
     pub(super) async fn open(
@@ -108,9 +115,12 @@ impl ObjectUpload {
         version: Option<String>,
     ) -> Result<Self> {
         let nonce = format!("{:032x}", rand::random::<u128>());
+        let multipart = source
+            .as_ref()
+            .is_some_and(|source| source.bytes >= LEAST_PART_BYTES as u64);
         let options = WriteOptions {
             concurrent: store.shared.parts_in_flight,
-            if_match: version,
+            if_match: version.clone().filter(|_| multipart),
             ..options(source.as_ref().map(|source| &source.metadata), &nonce)
         };
         let writer = store.shared.moves.writer_options(&path, options).await;
@@ -120,6 +130,7 @@ impl ObjectUpload {
             path,
             writer,
             nonce,
+            version,
             parts: 0,
             size: 0,
             state: State::Open,
@@ -151,6 +162,18 @@ impl ObjectUpload {
             self.parts += 1;
         }
         Ok(())
+    }
+
+    /// Refuses to replace what somebody else put there meanwhile.
+    async fn require_version(&self) -> Result<()> {
+        if self.version.is_none() {
+            return Ok(());
+        }
+        let present = self.store.head("commit", &self.path).await?;
+        if present.as_ref().and_then(Metadata::etag) == self.version.as_deref() {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Changed, "commit"))
     }
 
     /// Whether the object that stands there now is this upload's.
@@ -209,16 +232,26 @@ impl Upload for ObjectUpload {
             self.give_up().await;
             return Err(StoreError::new(ErrorKind::Internal, "commit"));
         }
+        if let Err(error) = self.require_version().await {
+            self.give_up().await;
+            return Err(error);
+        }
         let error = match self.writer.close().await {
             Ok(metadata) => {
                 self.state = State::Ended;
-                return Ok(Stat {
+                let version = metadata.etag().filter(|version| !version.is_empty());
+                let known = Stat {
                     kind: Kind::File,
                     size: self.size,
                     // Not in the answer; asking for it would cost every upload a request.
                     modified: None,
-                    version: metadata.etag().map(str::to_owned),
-                });
+                    version: version.map(str::to_owned),
+                };
+                if known.version.is_some() {
+                    return Ok(known);
+                }
+                // Ceph 16 completes a multipart upload with an empty ETag.
+                return Ok(self.landed().await.unwrap_or(known));
             }
             Err(error) => error,
         };

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{
-    super::{ErrorKind, LocalStore, ObjectStore, Store},
+    super::{LocalStore, ObjectStore, Store},
     bytes, put,
 };
 use crate::{
@@ -24,14 +24,10 @@ use crate::{
 pub(super) enum Need {
     /// A condition on what is read.
     Conditions,
-    /// A condition on what is overwritten.
-    ConditionalWrite,
-    /// `UploadPartCopy`.
-    PartCopy,
+    /// Directories that exist while they are empty.
+    Directories,
     /// Renaming a directory.
     RenameDirectory,
-    /// An object `x` beside `x/y`, and keys no file system has.
-    FreeKeys,
 }
 
 /// One store under test and what is needed to look behind it.
@@ -161,26 +157,16 @@ impl Lab {
     /// Whether this store can do it; a printed word where not.
     pub(super) fn can(&self, need: Need) -> bool {
         let can = match (self.name, need) {
-            ("local", Need::FreeKeys) => false,
             ("local", _) => true,
-            (_, Need::RenameDirectory) => false,
-            // s3s-fs: no conditions on writes, and a path is a file of the disk.
-            ("stand-in", Need::ConditionalWrite | Need::FreeKeys) => false,
-            _ => true,
+            // s3s-fs: GET ignores `If-Match`; a marker becomes a directory of the disk, which no
+            // listing shows and HEAD answers with 500.
+            ("stand-in", _) => false,
+            (_, need) => !matches!(need, Need::RenameDirectory),
         };
         if !can {
             println!("{}: cannot {need:?}", self.name);
         }
         can
-    }
-
-    /// What a read of a file says that was there and has gone.
-    pub(super) fn missing_source(&self) -> ErrorKind {
-        ErrorKind::NotFound
-    }
-
-    pub(super) fn takes(&self, _name: &str) -> bool {
-        true
     }
 
     /// Enough entries for more than one page or batch.
@@ -206,6 +192,24 @@ impl Lab {
             }
         }
         put(self.store(), &format!("{directory}/000000"), &bytes(1)).await;
+    }
+
+    /// The same bucket, reached through a proxy on a loopback port.
+    pub(super) async fn behind_proxy<Proxy, Started>(
+        &self,
+        proxy: impl FnOnce(String) -> Started,
+    ) -> (Box<dyn Store>, Proxy)
+    where
+        Started: Future<Output = (u16, Proxy)>,
+    {
+        let mut s3 = self.s3.clone().expect("an S3 store");
+        let endpoint = s3.endpoint.take().unwrap();
+        let (port, proxy) = proxy(endpoint.replace("http://", "")).await;
+        s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
+        (
+            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()),
+            proxy,
+        )
     }
 
     /// Runs a script with `s3` (boto3) and `bucket`; its last line of output is the answer.

@@ -4,6 +4,7 @@
 //! What a stand-in cannot do is said by [`Lab::can`] and printed, never skipped in silence.
 
 mod lab;
+mod local;
 mod object;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::{Base, ErrorKind, Kind, Result, Stat, Store};
 /// Bytes that differ at every place, so that an exchange of parts shows.
 fn bytes(count: usize) -> Bytes {
     (0..count)
-        .map(|at| (at % 251 + at / 65_521) as u8)
+        .map(|at| u8::try_from((at % 251 + at / 65_521) % 256).unwrap())
         .collect::<Vec<_>>()
         .into()
 }
@@ -129,7 +130,7 @@ on_every_store! {
         let old = store.stat(&key("file")).await.unwrap();
         put(store, "file", &bytes(101)).await;
         fails_with(get_from(store, "file", 0, &old).await, ErrorKind::Changed);
-        fails_with(get_from(store, "missing", 0, &old).await, lab.missing_source());
+        fails_with(get_from(store, "missing", 0, &old).await, ErrorKind::NotFound);
     }
 
     async fn an_aborted_upload_leaves_nothing(lab) {
@@ -176,24 +177,25 @@ on_every_store! {
 
     async fn append_and_restart_keep_the_first_bytes(lab) {
         let store = lab.store();
-        let mut sizes = vec![(0, 0), (10, 10), (10, 4), (6 << 20, 1 << 20)];
-        if lab.can(Need::PartCopy) {
-            sizes.extend([(6 << 20, 6 << 20), (20 << 20, (5 << 20) + 1)]);
-        }
+        let sizes = [
+            (0, 0),
+            (10, 10),
+            (10, 4),
+            (6 << 20, 1 << 20),
+            (6 << 20, 6 << 20),
+            (20 << 20, (5 << 20) + 1),
+        ];
         for (size, kept) in sizes {
             let old = bytes(size);
-            put(store, "file", &old).await;
-            let version = store.stat(&key("file")).await.unwrap().version;
             for tail in [0, 3, 9 << 20] {
+                put(store, "file", &old).await;
+                let version = store.stat(&key("file")).await.unwrap().version;
                 let tail = bytes(tail);
-                let base = Base::Present { bytes: kept as u64, version: version.clone() };
+                let base = Base::Present { bytes: kept as u64, version };
                 let wanted = [old.slice(..kept), tail.clone()].concat();
                 let committed = put_onto(store, "file", base, &tail).await.unwrap();
                 assert_eq!(committed.size, wanted.len() as u64);
                 assert!(get(store, "file").await == wanted, "{kept} of {size} and {}", tail.len());
-                put(store, "file", &old).await;
-                // Locally each generation has its own version, whatever it holds.
-                if store.stat(&key("file")).await.unwrap().version != version { break }
             }
         }
         lab.assert_nothing_left().await;
@@ -213,7 +215,6 @@ on_every_store! {
     }
 
     async fn a_file_changed_during_an_append_is_not_overwritten(lab) {
-        if !lab.can(Need::ConditionalWrite) { return }
         let store = lab.store();
         put(store, "file", &bytes(10)).await;
         let version = store.stat(&key("file")).await.unwrap().version;
@@ -227,6 +228,7 @@ on_every_store! {
     }
 
     async fn a_directory_lives_from_its_making_to_its_removal(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
         assert_eq!(kind_of(store, "d").await, Some(Kind::Directory));
@@ -247,6 +249,7 @@ on_every_store! {
     }
 
     async fn siblings_survive_the_removal_of_a_directory(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "foo").await;
         mkdir(store, "foobar").await;
@@ -266,6 +269,7 @@ on_every_store! {
     }
 
     async fn deleting_a_file_says_what_was_there(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
         put(store, "d/file", &bytes(1)).await;
@@ -278,6 +282,7 @@ on_every_store! {
     }
 
     async fn uploads_need_a_directory_and_a_free_name(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
         fails_with(store.write(&key("missing/file"), Base::Empty).await, ErrorKind::NotFound);
@@ -287,6 +292,7 @@ on_every_store! {
     }
 
     async fn listings_show_files_and_directories(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         assert_eq!(names(store, "").await, []);
         mkdir(store, "d").await;
@@ -311,6 +317,7 @@ on_every_store! {
     }
 
     async fn a_listing_of_many_entries_is_complete(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "many").await;
         let count = lab.many();
@@ -323,13 +330,13 @@ on_every_store! {
     }
 
     async fn odd_names_survive_the_round_trip(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "odd").await;
         let odd = [
             " leading", "in side", "100%", "%2e%2e", "a+b", "#hash", "q?x=1&y", "\u{e4}\u{1f600}",
             "semi;colon", "a:b", "a\\b", "~", "*", "-x", "\"quoted\"", "CON", "...", "it's", "=", "<&>",
         ];
-        let odd = odd.iter().filter(|name| lab.takes(name));
         let mut wanted = Vec::new();
         for name in odd {
             let path = format!("odd/{name}");
@@ -362,6 +369,7 @@ on_every_store! {
     }
 
     async fn a_rename_moves_all_bytes(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "in").await;
         mkdir(store, "out").await;
@@ -378,6 +386,7 @@ on_every_store! {
     }
 
     async fn a_rename_refuses_what_it_would_damage(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
         put(store, "file", &bytes(3)).await;
@@ -390,6 +399,7 @@ on_every_store! {
     }
 
     async fn a_directory_is_renamed_or_refused(lab) {
+        if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
         put(store, "d/file", &bytes(3)).await;
