@@ -485,8 +485,10 @@ async fn carry(
     announce: mpsc::Sender<()>,
     count: &(dyn Fn(Option<super::tls::Handshake>) + Sync),
 ) -> Ending {
-    // One message fits, and one is sent.
-    let announce = async || drop(announce.send(()).await);
+    let announce = async || {
+        // One message fits, and one is sent; the listener of the channel lives as long as this.
+        let _ = announce.send(()).await;
+    };
     let connected = tokio::select! {
         biased;
         stopped = progress.cancelled() => return Ending::Stopped(stopped),

@@ -1,6 +1,6 @@
 //! The process's logger: the only global.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
