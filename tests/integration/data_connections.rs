@@ -197,7 +197,6 @@ fn transfers_with_prot_c_get_521_and_no_data() {
             };
             let mut data = raw.connect_data(address);
             raw.expect(line, 521);
-            data.send_fin();
             // The port may stay open for a command after PROT P; what counts is that nothing comes.
             raw.expect("NOOP", 200);
             raw.expect("PBSZ 0", 200);

@@ -4,6 +4,15 @@ use std::time::Duration;
 
 use crate::harness::{Raw, Server, Store, Version};
 
+/// A line of this many bytes, CRLF and all, that looks like a command at its end.
+fn long_line(length: usize, filler: &[u8]) -> Vec<u8> {
+    let tail = b"DELE keep\r\n";
+    let mut line = filler.repeat(length / filler.len());
+    line.truncate(length - tail.len());
+    line.extend_from_slice(tail);
+    line
+}
+
 /// CVE-2008-4242: the tail of a line that is too long must not become a command.
 #[test]
 fn line_of_one_mebibyte_gets_one_500_and_its_tail_is_never_parsed() {
@@ -11,14 +20,14 @@ fn line_of_one_mebibyte_gets_one_500_and_its_tail_is_never_parsed() {
     let server = Server::start(&store);
     store.put("alice/keep", b"kept");
     let mut raw = Raw::explicit(&server);
-    for filler in [&b"A"[..], b"DELE keep\r", b"NOOP "] {
-        let mut line = filler.repeat((1 << 20) / filler.len());
-        line.extend_from_slice(b"DELE keep\r\n");
-        raw.send(&line).unwrap();
-        raw.reply().expect(500);
-        // The very next reply belongs to the very next command.
-        raw.expect("PWD", 257);
-        raw.expect("NOOP", 200);
+    for length in [16 << 10, 1 << 20] {
+        for filler in [&b"A"[..], b"DELE keep\r", b"NOOP "] {
+            raw.send(&long_line(length, filler)).unwrap();
+            raw.reply().expect(500);
+            // The very next reply belongs to the very next command.
+            raw.expect("PWD", 257);
+            raw.expect("NOOP", 200);
+        }
     }
     raw.store("STOR after", b"usable");
     store.assert_holds(&[("alice/keep", b"kept"), ("alice/after", b"usable")]);
@@ -29,9 +38,7 @@ fn line_of_one_mebibyte_before_login_is_no_different() {
     let store = Store::local();
     let server = Server::start(&store);
     let mut raw = Raw::clear(server.explicit);
-    let mut line = vec![b'A'; 1 << 20];
-    line.extend_from_slice(b"\r\n");
-    raw.send(&line).unwrap();
+    raw.send(&long_line(1 << 20, b"A")).unwrap();
     raw.reply().expect(500);
     raw.expect("AUTH TLS", 234);
     raw.start_tls(&server.tls(Version::Tls13)).unwrap();

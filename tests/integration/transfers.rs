@@ -52,7 +52,8 @@ fn cut(store: &Store, mut cut: impl FnMut(&Server, Raw, Data)) {
 fn upload_cut_by_reset_leaves_nothing(store: &Store) {
     cut(store, |_, mut raw, data| {
         data.reset();
-        raw.reply().expect_any(&[426, 451]);
+        // 522: a reset with nothing before it overtakes the client's end of the handshake.
+        raw.reply().expect_any(&[426, 451, 522]);
         raw.expect("NOOP", 200);
     });
 }
@@ -328,6 +329,8 @@ fn download_dropped_by_the_client_ends_with_one_426(store: &Store) {
     let mut data = raw.open_data();
     raw.expect("RETR file", 150);
     data.handshake().unwrap();
+    // Without a byte read it would be the handshake that fails: the reset overtakes its end.
+    data.read_some();
     data.reset();
     raw.reply().expect(426);
     raw.expect("NOOP", 200);
@@ -387,9 +390,10 @@ fn listings_end_with_close_notify(store: &Store) {
     let server = Server::start(store);
     // More than one page of a bucket listing.
     let count = 1_050;
-    for number in 0..count {
-        store.put(&format!("alice/file {number}"), b"");
-    }
+    let paths: Vec<String> = (0..count)
+        .map(|number| format!("alice/file {number}"))
+        .collect();
+    store.put_empty(&paths);
     let mut raw = Raw::explicit(&server);
     // `retrieve` demands close_notify.
     for line in ["LIST", "NLST", "LIST -la", "NLST -a"] {

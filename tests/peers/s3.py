@@ -5,6 +5,7 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 from botocore.config import Config
@@ -42,6 +43,11 @@ def put(key, file):
         s3.put_object(Bucket=bucket, Key=key, Body=body)
 
 
+def put_empty(keys):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b""), keys))
+
+
 def get(key, file):
     try:
         s3.download_file(bucket, key, file)
@@ -61,14 +67,15 @@ def leave_open(key):
 def destroy():
     for key, upload in uploads():
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
-    for key in keys():
-        s3.delete_object(Bucket=bucket, Key=key)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.delete_object(Bucket=bucket, Key=key), keys()))
     s3.delete_bucket(Bucket=bucket)
 
 
 actions = {
     "create": lambda: s3.create_bucket(Bucket=bucket) and None,
     "put": put,
+    "put_empty": put_empty,
     "get": get,
     "list": keys,
     "uploads": uploads,

@@ -128,6 +128,15 @@ impl Data {
             .unwrap();
     }
 
+    /// Reads a first piece of content.
+    pub(crate) fn read_some(&mut self) {
+        assert_ne!(
+            self.read(&mut [0; 4096]).unwrap(),
+            0,
+            "the server ended before any content"
+        );
+    }
+
     /// Reads until the server ends its side.
     pub(crate) fn read_all(&mut self) -> (Vec<u8>, End) {
         let mut content = Vec::new();

@@ -116,6 +116,17 @@ impl Store {
         }
     }
 
+    /// Puts many empty files or objects there at once.
+    pub(crate) fn put_empty(&self, paths: &[String]) {
+        match self {
+            Self::Local(_) => paths.iter().for_each(|path| self.put(path, b"")),
+            Self::S3(bucket) => {
+                let keys: Vec<String> = paths.iter().map(|path| key(path)).collect();
+                bucket.ask(&json!({"do": "put_empty", "keys": keys}));
+            }
+        }
+    }
+
     /// A file that holds what is stored under `path`.
     pub(crate) fn fetch(&self, path: &str) -> Option<PathBuf> {
         match self {
@@ -142,10 +153,12 @@ impl Store {
         files
     }
 
-    /// Directories on a disk, marker objects in a bucket, both without the slash; homes left out.
+    /// Directories on a disk, marker objects in a bucket, both without the slash; homes left out,
+    /// and the area for uploads under way, whose content counts as files.
     pub(crate) fn directories(&self) -> BTreeSet<String> {
         let (_, mut directories) = self.everything();
-        directories.retain(|name| name != "alice" && name != "reader");
+        directories
+            .retain(|name| !["alice", "reader", ".causeway-uploads"].contains(&name.as_str()));
         directories
     }
 
