@@ -66,11 +66,23 @@ impl DataError {
             Self::Handshake(HandshakeError::Timeout(_)) => {
                 (522, "TLS handshake on the data connection timed out")
             }
+            Self::Handshake(HandshakeError::Failed(error)) if is_broken(error) => {
+                (426, "Data connection broke")
+            }
             Self::Handshake(_) => (522, "TLS handshake on the data connection failed"),
             Self::ClearText => (522, "Data connection must use TLS"),
-            Self::Io(_) => (425, "Data connection broke"),
+            Self::Io(_) => (426, "Data connection broke"),
         }
     }
+}
+
+/// Whether the peer went away, which is no fault of TLS: a client may try again.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 /// Makes the data connection. `announce` sends the `150` and is called exactly once, unless the

@@ -44,7 +44,9 @@ pub(super) async fn carry_out(
         Command::Auth(mechanism) => auth(session, mechanism),
         Command::Pbsz(_) => protection_buffer_size(session),
         Command::Prot(level) => protection_level(session, level),
-        Command::Ccc if session.encrypted => answer(534, "Control connection stays protected"),
+        Command::Ccc if session.protection.encrypted => {
+            answer(534, "Control connection stays protected")
+        }
         Command::Ccc => answer(533, "Control connection is not protected"),
         Command::Feat => Next::Answer(features(session)),
         Command::Opts(Opt::Utf8On) => answer(200, "UTF-8 is always on"),
@@ -71,8 +73,8 @@ pub(super) async fn carry_out(
             answer(350, format!("Restarting at {offset}"))
         }
         Command::Allo(_) => answer(202, "No storage allocation needed"),
-        Command::Pasv => passive(session),
-        Command::Epsv(argument) => extended_passive(session, argument),
+        Command::Pasv => passive(session).await,
+        Command::Epsv(argument) => extended_passive(session, argument).await,
         Command::Pwd => {
             let path = quote(session.working_directory.as_str());
             answer(257, format!("{path} is the current directory"))
@@ -98,7 +100,7 @@ fn user(session: &mut Session, name: String) -> Next {
     if session.view().is_some() {
         return answer(503, "Already logged in");
     }
-    if !session.encrypted && session.door.config.clear_text == ClearText::Refuse {
+    if !session.protection.encrypted && session.door.config.clear_text == ClearText::Refuse {
         return answer(530, "Use AUTH TLS first");
     }
     session.user = Some(name);
@@ -150,7 +152,7 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         .inc();
     if welcome {
         tracing::Span::current().record("user", user.as_str());
-        tracing::info!(tls = session.encrypted, "logged in");
+        tracing::info!(tls = session.protection.encrypted, "logged in");
         return answer(230, "Logged in");
     }
     session.login_failures += 1;
@@ -167,7 +169,7 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
 }
 
 fn auth(session: &Session, mechanism: AuthMechanism) -> Next {
-    if session.encrypted {
+    if session.protection.encrypted {
         return answer(503, "TLS is already on");
     }
     if session.view().is_some() {
@@ -183,27 +185,27 @@ fn auth(session: &Session, mechanism: AuthMechanism) -> Next {
 }
 
 fn protection_buffer_size(session: &mut Session) -> Next {
-    if !session.encrypted {
+    if !session.protection.encrypted {
         return answer(503, "Use AUTH TLS first");
     }
-    session.buffer_size_set = true;
+    session.protection.buffer_size_set = true;
     answer(200, "PBSZ=0")
 }
 
 fn protection_level(session: &mut Session, level: ProtLevel) -> Next {
-    if !session.encrypted {
+    if !session.protection.encrypted {
         return answer(503, "Use AUTH TLS first");
     }
-    if !session.buffer_size_set {
+    if !session.protection.buffer_size_set {
         return answer(503, "Send PBSZ 0 first");
     }
     match level {
         ProtLevel::Private => {
-            session.private = true;
+            session.protection.private = true;
             answer(200, "Data connections are private")
         }
         ProtLevel::Clear if session.door.config.clear_text == ClearText::Allow => {
-            session.private = false;
+            session.protection.private = false;
             answer(200, "Data connections are clear")
         }
         ProtLevel::Clear => answer(534, "Data connections must be private: PROT P"),
@@ -242,12 +244,12 @@ fn status(session: &Session) -> Reply {
         Some(view) => format!("Logged in as {}", view.account().name),
         None => "Not logged in".to_owned(),
     };
-    let control = if session.encrypted {
+    let control = if session.protection.encrypted {
         "Control connection: TLS"
     } else {
         "Control connection: clear"
     };
-    let data = if session.private {
+    let data = if session.protection.private {
         "Data connections: private"
     } else {
         "Data connections: clear"
@@ -259,14 +261,14 @@ fn status(session: &Session) -> Reply {
     )
 }
 
-fn passive(session: &mut Session) -> Next {
+async fn passive(session: &mut Session) -> Next {
     if session.extended_only {
         return answer(503, "EPSV ALL was sent: use EPSV");
     }
     let IpAddr::V4(reached) = session.local.ip().to_canonical() else {
         return answer(425, "PASV works over IPv4 only: use EPSV");
     };
-    match open_passive(session) {
+    match open_passive(session).await {
         Ok(port) => {
             let address = match session.door.config.passive.address {
                 Some(IpAddr::V4(address)) => address,
@@ -281,7 +283,7 @@ fn passive(session: &mut Session) -> Next {
     }
 }
 
-fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
+async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
     let is_ipv4 = session.local.ip().to_canonical().is_ipv4();
     match argument {
         EpsvArgument::All => {
@@ -293,15 +295,17 @@ fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
         EpsvArgument::OtherProtocol => return answer(522, "Protocol not supported, use (1,2)"),
         EpsvArgument::None | EpsvArgument::Ipv4 | EpsvArgument::Ipv6 => {}
     }
-    match open_passive(session) {
+    match open_passive(session).await {
         Ok(port) => answer(229, format!("Entering Extended Passive Mode (|||{port}|)")),
         Err(reply) => Next::Answer(reply),
     }
 }
 
 /// Closes the session's last passive port and opens a new one (E8).
-fn open_passive(session: &mut Session) -> Result<u16, Reply> {
-    session.passive = None;
+async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
+    if let Some(last) = session.passive.take() {
+        last.close().await;
+    }
     let pool = &session.door.ports;
     let tasks = session.shared.drain.tasks();
     let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
@@ -345,7 +349,7 @@ fn host_and_port(address: Ipv4Addr, port: u16) -> String {
 pub(super) fn check_protection(session: &Session) -> Result<(), Reply> {
     let clear_is_fine = session.door.config.clear_text == ClearText::Allow
         && session.door.config.mode == Mode::Explicit;
-    if session.private || clear_is_fine {
+    if session.protection.private || clear_is_fine {
         Ok(())
     } else {
         Err(Reply::new(

@@ -27,8 +27,7 @@ pub(super) async fn carry_out(
     rename_source: Option<VirtualPath>,
 ) -> Next {
     match try_carry_out(session, command, rename_source).await {
-        Ok(reply) => Next::Answer(reply),
-        Err(Stop::Refused(reply)) => Next::Answer(reply),
+        Ok(reply) | Err(Stop::Refused(reply)) => Next::Answer(reply),
         Err(Stop::Engine(error)) => lost_engine(&error),
     }
 }
@@ -114,8 +113,8 @@ async fn change_directory(session: &mut Session, argument: &str) -> Answer {
 }
 
 async fn rename(session: &mut Session, from: &VirtualPath, to: &VirtualPath) -> Answer {
-    // libunftp remembers the source from RNFR, which only NOOP can follow without ending it; the
-    // intent is about the source, and the backend takes the target from it.
+    // libunftp remembers the source from the RNFR just before; the intent is about the source, and
+    // the backend takes the target from it.
     session.exchange.announce(Intent {
         path: from.clone(),
         work: Work::Rename(to.clone()),

@@ -46,7 +46,7 @@ impl LineBuffer {
     /// above what clients send and small enough for ten thousand connections.
     pub const LINE_BYTES: usize = 8192;
     /// How many bytes of one line are read before the peer is no longer believed to speak FTP.
-    pub const DISCARD_BYTES: usize = 1024 * 1024;
+    pub const DISCARD_BYTES: usize = 4 << 20;
 
     /// An empty buffer.
     pub fn new() -> Self {

@@ -27,7 +27,7 @@ use tracing::Instrument;
 
 pub(crate) use self::passive::listen_with_backlog;
 use self::{
-    command::{Command, Rejection},
+    command::Rejection,
     control::{Control, Incoming},
     line::LineEvent,
     reply::Reply,
@@ -311,9 +311,4 @@ impl Metrics {
             .get_or_create(&CommandLabels { verb, class })
             .inc();
     }
-}
-
-/// Whether `command` may be answered while a transfer runs: it changes nothing of the session.
-fn is_immediate(command: &Command) -> bool {
-    matches!(command, Command::Noop | Command::Stat(None))
 }

@@ -150,6 +150,13 @@ impl PassivePort {
         self.address
     }
 
+    /// Closes the port; it is closed when this returns.
+    pub(super) async fn close(self) {
+        self.arrival.abort();
+        // Cancelled, or a connection that nobody wants any more.
+        let _ = self.arrival.await;
+    }
+
     /// Whether the client is there already.
     pub(super) fn has_arrived(&self) -> bool {
         self.arrival.is_finished()
@@ -177,7 +184,7 @@ async fn accept_from(listener: TcpListener, peer: IpAddr, _lease: Lease) -> io::
     }
 }
 
-/// Binds and listens; the address may still have connections in TIME_WAIT.
+/// Binds and listens; the address may still have connections in `TIME_WAIT`.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_with_backlog(address, BACKLOG)
 }

@@ -27,11 +27,7 @@ pub(super) struct Session {
     pub(super) login: Arc<Login>,
     /// Started with the first password: who never logs in costs no engine.
     pub(super) engine: Option<Engine>,
-    pub(super) encrypted: bool,
-    /// PBSZ came, or is implied (implicit TLS).
-    pub(super) buffer_size_set: bool,
-    /// Data connections use TLS (PROT P).
-    pub(super) private: bool,
+    pub(super) protection: Protection,
     /// Name of the last USER, until PASS.
     pub(super) user: Option<String>,
     pub(super) login_failures: u32,
@@ -47,6 +43,17 @@ pub(super) struct Session {
     pub(super) queue: VecDeque<LineEvent>,
     connected: Instant,
     pub(super) last_command: Instant,
+}
+
+/// TLS on this session's connections (RFC 2228, RFC 4217).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Protection {
+    /// The control connection is under TLS.
+    pub(super) encrypted: bool,
+    /// PBSZ came, or is implied (implicit TLS).
+    pub(super) buffer_size_set: bool,
+    /// Data connections use TLS (PROT P).
+    pub(super) private: bool,
 }
 
 /// What follows a command.
@@ -83,9 +90,11 @@ impl Session {
             exchange,
             login: Arc::new(login),
             engine: None,
-            encrypted: implicit,
-            buffer_size_set: implicit,
-            private: implicit,
+            protection: Protection {
+                encrypted: implicit,
+                buffer_size_set: implicit,
+                private: implicit,
+            },
             user: None,
             login_failures: 0,
             working_directory: VirtualPath::root(),
@@ -107,8 +116,11 @@ impl Session {
 
     /// After AUTH: whatever was said in clear is forgotten (S2, S3).
     pub(super) fn begin_tls(&mut self, private: bool) {
-        self.encrypted = true;
-        self.private = private;
+        self.protection = Protection {
+            encrypted: true,
+            buffer_size_set: false,
+            private,
+        };
         self.user = None;
         self.restart = 0;
         self.rename_source = None;

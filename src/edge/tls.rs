@@ -231,19 +231,19 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Certif
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => Err(file_error(file, "no certificate found")),
-        Err(error) => Err(file_error(file, error)),
+        Err(error) => Err(file_error(file, &error)),
     }
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|error| file_error(file, error))
+    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|error| file_error(file, &error))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    fs::read(file).map_err(|error| file_error(file, error))
+    fs::read(file).map_err(|error| file_error(file, &error))
 }
 
-fn file_error(file: &Path, message: impl ToString) -> CertificateError {
+fn file_error(file: &Path, message: &(impl ToString + ?Sized)) -> CertificateError {
     CertificateError::File {
         file: file.display().to_string(),
         message: message.to_string(),

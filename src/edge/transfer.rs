@@ -20,7 +20,6 @@ use super::{
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
     files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
-    is_immediate,
     line::LineEvent,
     passive::PassivePort,
     reply::Reply,
@@ -349,13 +348,13 @@ async fn attend(
         shared,
         door,
         queue,
-        private,
+        protection,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
     let direction = prepared.source.direction();
     let plan = DataPlan {
-        tls: private.then(|| door.tls.clone()),
+        tls: protection.private.then(|| door.tls.clone()),
         flow: if direction == Direction::Upload {
             Flow::ToServer
         } else {
@@ -452,17 +451,15 @@ fn hear(
     match command::parse(line) {
         Ok(Command::Abor) => Heard::Abort,
         // Behind a queued command they wait too: replies keep the order of the commands.
-        Ok(command) if nothing_queued && is_immediate(&command) => Heard::Answer(match command {
-            Command::Noop => Reply::new(200, "NOOP ok"),
-            _ => {
-                let moved = format!(
-                    "{} of {} bytes moved",
-                    direction_label(direction),
-                    progress.bytes()
-                );
-                Reply::multi_line(213, ["Status:", &moved], "End")
-            }
-        }),
+        Ok(Command::Noop) if nothing_queued => Heard::Answer(Reply::new(200, "NOOP ok")),
+        Ok(Command::Stat(None)) if nothing_queued => {
+            let moved = format!(
+                "{} of {} bytes moved",
+                direction_label(direction),
+                progress.bytes()
+            );
+            Heard::Answer(Reply::multi_line(213, ["Status:", &moved], "End"))
+        }
         _ => Heard::Later(event),
     }
 }

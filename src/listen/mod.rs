@@ -27,7 +27,7 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Probes on silent control connections: below the 240 s of the shortest balancer time-out, so that
 /// a long transfer does not lose its control connection (CONFORMANCE 2.9).
-const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE: Duration = Duration::from_mins(1);
 /// A refused client may take this long to read its 421.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -94,7 +94,7 @@ pub struct Transport {
 pub enum Outcome {
     /// Done.
     Done,
-    /// Done, and this is what is there (Stat, RenameSource, Upload).
+    /// Done, and this is what is there (after a stat, a rename source, an upload).
     Found(Stat),
     /// Not done.
     Failed(Failure),

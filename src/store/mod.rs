@@ -1,7 +1,7 @@
 //! Where bytes live: one [`Store`] per configured backend.
 //!
 //! Owns every use of `opendal` and of the local file system for user data. Takes a
-//! [`StoreKey`](crate::access::StoreKey), never a client's path, so nothing reaches a store that
+//! [`StoreKey`], never a client's path, so nothing reaches a store that
 //! [`crate::access`] did not allow. Called by the engine's storage backend and by the edge's checks.
 //!
 //! Invariant: an object becomes visible only whole, by [`Upload::commit`]; an [`Upload`] that is

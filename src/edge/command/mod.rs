@@ -409,11 +409,11 @@ impl Command {
         }
     }
 
-    /// What becomes of a pending RNFR: RNTO takes it, NOOP keeps it, RNFR overwrites it, everything
-    /// else forgets it (J10).
+    /// What becomes of a pending RNFR: RNTO takes it, RNFR overwrites it, everything else forgets it
+    /// ("must be immediately followed", RFC 959 §4.1.3, J10).
     pub fn rename_source(&self) -> MarkerEffect {
         match self {
-            Self::Noop | Self::Rnfr(_) => MarkerEffect::Keep,
+            Self::Rnfr(_) => MarkerEffect::Keep,
             Self::Rnto(_) => MarkerEffect::Take,
             _ => MarkerEffect::Clear,
         }

@@ -505,7 +505,7 @@ fn pending_markers_survive_only_harmless_commands() {
         ("SIZE x", MarkerEffect::Keep, MarkerEffect::Clear),
         ("MDTM x", MarkerEffect::Keep, MarkerEffect::Clear),
         ("ALLO 1", MarkerEffect::Keep, MarkerEffect::Clear),
-        ("NOOP", MarkerEffect::Keep, MarkerEffect::Keep),
+        ("NOOP", MarkerEffect::Keep, MarkerEffect::Clear),
         ("RNFR x", MarkerEffect::Clear, MarkerEffect::Keep),
         ("RNTO x", MarkerEffect::Clear, MarkerEffect::Take),
         ("RETR x", MarkerEffect::Take, MarkerEffect::Clear),
