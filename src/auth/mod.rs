@@ -41,6 +41,11 @@ impl Authentication {
         }
     }
 
+    /// Whether some source has a user of this name. For logs, never for an answer to a client.
+    pub fn knows(&self, name: &str) -> bool {
+        self.users.knows(name)
+    }
+
     /// The account, or `None` for an unknown user and a wrong password alike, after the same work.
     pub async fn log_in(&self, attempt: Attempt) -> Option<Arc<Account>> {
         // Held over the hash. The semaphore is never closed.

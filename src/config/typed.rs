@@ -494,6 +494,8 @@ fn describe(node: &Node) -> String {
         Node::Boolean(value) => format!("`{value}`"),
         Node::Integer(value) => format!("the number {value}"),
         Node::Float(value) => format!("the number {value}"),
+        // A key file named in the wrong place: not a character of it.
+        Node::String(value) if value.starts_with("-----BEGIN") => "PEM data".to_owned(),
         Node::String(value) => format!("the string {:?}", shorten(value)),
         other => kind(other).to_owned(),
     }

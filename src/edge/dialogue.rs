@@ -156,11 +156,10 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         return answer(230, "Logged in");
     }
     session.login_failures += 1;
-    tracing::warn!(
-        name = user.as_str(),
-        failures = session.login_failures,
-        "login refused"
-    );
+    // A name nobody has may be a password typed in the wrong place (S50).
+    let known = session.shared.surroundings.authentication.knows(&user);
+    let name = if known { user.as_str() } else { "(unknown)" };
+    tracing::warn!(name, failures = session.login_failures, "login refused");
     tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
     if session.login_failures >= session.shared.login_failures {
         return Next::Farewell(Reply::new(421, "Too many failed logins"));

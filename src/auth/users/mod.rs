@@ -68,6 +68,11 @@ impl Users {
         Ok(Self { users, decoy })
     }
 
+    /// Whether there is a user of this name. For logs, never for an answer to a client.
+    pub fn knows(&self, name: &str) -> bool {
+        self.users.contains_key(name)
+    }
+
     /// How many users there are, disabled ones included.
     pub fn len(&self) -> usize {
         self.users.len()
