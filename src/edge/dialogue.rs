@@ -59,6 +59,7 @@ pub(super) async fn carry_out(
             tracing::info!(client = client.as_str(), "client names itself");
             answer(200, "Noted")
         }
+        Command::Host(name) => host(session, &name),
         Command::Type(_) => answer(200, "Type is binary, files are never converted"),
         Command::Mode => answer(200, "Mode is stream"),
         Command::Stru => answer(200, "Structure is file"),
@@ -81,7 +82,6 @@ pub(super) async fn carry_out(
         }
         Command::Site(SiteCommand::Help) => answer(214, "No SITE commands"),
         Command::Site(_)
-        | Command::Host(_)
         | Command::Hash(_)
         | Command::Checksum { .. }
         | Command::Avbl(_)
@@ -151,6 +151,7 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         .get_or_create(&LoginLabels { outcome })
         .inc();
     if welcome {
+        session.claim_tls();
         tracing::Span::current().record("user", user.as_str());
         tracing::info!(tls = session.protection.encrypted, "logged in");
         return answer(230, "Logged in");
@@ -226,7 +227,26 @@ fn features(session: &Session) -> Reply {
         &facts,
         "CLNT",
     ]);
+    // Where there is something to choose (RFC 7151 §3.3): WinSCP sends it to whoever lists it.
+    if session.door.tls.has_virtual_hosts() {
+        lines.push("HOST");
+    }
     Reply::multi_line(211, lines, "End")
+}
+
+/// HOST names the certificate the client expects; nothing else depends on it here. Under TLS the name
+/// has been said in SNI, and another one is refused (RFC 7151 §4, CONFORMANCE C13, F7).
+fn host(session: &Session, name: &str) -> Next {
+    if session.view().is_some() {
+        return answer(503, "Send HOST before USER");
+    }
+    let said = session.tls.as_ref().and_then(|tls| tls.server_name());
+    let agrees = said.is_none_or(|said| said.eq_ignore_ascii_case(name));
+    if agrees && session.door.tls.has_name(name) {
+        answer(220, "Host accepted")
+    } else {
+        answer(504, "No such host here")
+    }
 }
 
 fn help() -> Reply {

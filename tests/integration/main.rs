@@ -28,12 +28,16 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// Whose TLS session a data connection may resume, and where it must.
+mod resumption;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
 /// What may be imported where, and what no file may say.
 mod structure;
 /// Tickets and session resumption, by direction.
 mod tickets;
+/// Versions, suites, several certificates, reloads.
+mod tls;
 /// Transfers that end well, badly, in the middle, or at an offset.
 mod transfers;
 /// The harness itself: it sees the litter and the resets that the other tests rely on.

@@ -50,6 +50,10 @@ pub(crate) struct Server {
 #[must_use]
 pub(crate) struct Builder {
     config: Value,
+    /// Written beside the configuration, by name.
+    files: Vec<(String, String)>,
+    /// Appended to the users file.
+    users: String,
 }
 
 impl Server {
@@ -86,7 +90,10 @@ impl Server {
                 },
                 "admin": {"address": "127.0.0.1:0"},
                 "log": {"level": "debug", "format": "json"},
+                "tls": {},
             }),
+            files: Vec::new(),
+            users: String::new(),
         }
     }
 
@@ -110,6 +117,34 @@ impl Server {
     /// Everything logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Where configuration, users and certificates lie.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// Sum of the samples of a metric whose labels hold all these texts.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (status, page) = http_get(self.admin, "/metrics");
+        assert_eq!(status, 200, "{page}");
+        page.lines()
+            .filter(|line| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && labels.iter().all(|label| line.contains(label))
+            })
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     pub(crate) fn terminate(&self) {
@@ -199,6 +234,18 @@ impl Builder {
         self
     }
 
+    /// Writes a file beside the configuration, which may name it by `name`.
+    pub(crate) fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// One more user, as a flow mapping of the users file.
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        writeln!(self.users, "  - {user}").unwrap();
+        self
+    }
+
     /// Writes the files, starts the binary and waits until it is ready.
     ///
     /// # Panics
@@ -206,11 +253,19 @@ impl Builder {
     pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().unwrap();
         let authority = write_certificates(directory.path());
-        fs::write(directory.path().join("users.yaml"), users_file()).unwrap();
-        self.config["tls"] = json!({
-            "certificate_file": directory.path().join("cert.pem"),
-            "key_file": directory.path().join("key.pem"),
-        });
+        fs::write(
+            directory.path().join("users.yaml"),
+            users_file() + &self.users,
+        )
+        .unwrap();
+        for (name, content) in &self.files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let tls = &mut self.config["tls"];
+        if tls.get("certificates").is_none() && tls.get("certificate_file").is_none() {
+            tls["certificate_file"] = "cert.pem".into();
+            tls["key_file"] = "key.pem".into();
+        }
         self.config["users"] = json!({"file": directory.path().join("users.yaml")});
         // JSON is YAML; the block style is tested by the command line's tests.
         let file = directory.path().join("causeway.yaml");
