@@ -33,6 +33,8 @@ pub(super) struct Session {
     pub(super) tls: Option<Arc<SessionTls>>,
     /// Name of the last USER, until PASS.
     pub(super) user: Option<String>,
+    /// Logged in without a password.
+    pub(super) by_certificate: bool,
     pub(super) login_failures: u32,
     pub(super) working_directory: VirtualPath,
     /// REST marker for the next transfer.
@@ -101,6 +103,7 @@ impl Session {
             },
             tls: tls.map(Arc::new),
             user: None,
+            by_certificate: false,
             login_failures: 0,
             working_directory: VirtualPath::root(),
             restart: 0,
@@ -140,6 +143,12 @@ impl Session {
         if let (Some(tls), Some(view)) = (&self.tls, self.view()) {
             tls.log_in(&view.account().name, self.peer.ip());
         }
+    }
+
+    /// What the client's certificate says about it; empty without one.
+    pub(super) fn identities(&self) -> Vec<String> {
+        let tls = self.tls.as_ref();
+        tls.map(|tls| tls.identities()).unwrap_or_default()
     }
 
     /// When the session ends without another command, and what is said then (A15, B11).

@@ -14,6 +14,8 @@ mod harness;
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
+/// Certificates of clients: who must have one, and whom it names.
+mod client_certificates;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// 2,000 handshakes in a row on a busy machine.

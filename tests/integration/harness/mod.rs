@@ -20,7 +20,7 @@ pub(crate) use self::{
     deadline::until,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end},
     raw::Raw,
-    server::{Builder, PASSWORD, Server, http_get, users_file, write_certificates},
+    server::{Builder, PASSWORD, Server, http_get, password_hash, users_file, write_certificates},
     store::Store,
     tls::{Tls, Version},
 };

@@ -388,8 +388,8 @@ pub(crate) fn write_certificates(directory: &Path) -> CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// The users file: `alice` may write, `reader` may not.
-pub(crate) fn users_file() -> String {
+/// The hash of [`PASSWORD`].
+pub(crate) fn password_hash() -> String {
     // The cheapest parameters there are: what is tested is FTP, and the machine is small.
     let argon2 = Argon2::new(
         Algorithm::Argon2id,
@@ -398,6 +398,12 @@ pub(crate) fn users_file() -> String {
     );
     let salt = SaltString::encode_b64(b"0123456789abcdef").unwrap();
     let hash = argon2.hash_password(PASSWORD.as_bytes(), &salt).unwrap();
+    hash.to_string()
+}
+
+/// The users file: `alice` may write, `reader` may not.
+pub(crate) fn users_file() -> String {
+    let hash = password_hash();
     let mut file = "users:\n".to_owned();
     for (name, read_only) in [("alice", false), ("reader", true)] {
         writeln!(

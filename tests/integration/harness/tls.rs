@@ -102,7 +102,7 @@ impl Tls {
 
     /// Calls the server by this name, and demands a certificate for it.
     pub(crate) fn calling(mut self, name: &str) -> Self {
-        self.name = name.to_owned();
+        name.clone_into(&mut self.name);
         self
     }
 
