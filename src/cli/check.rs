@@ -178,6 +178,28 @@ mod tests {
     }
 
     #[test]
+    fn certificates_that_end_are_warnings() {
+        let directory = directory_with_configuration();
+        let path = directory.path();
+        let file = path.join("causeway.yaml");
+        assert!(!check(&file).unwrap().contains("warning"));
+        let now = time::OffsetDateTime::now_utc();
+        for (days, expected) in [(-1, "has expired"), (5, "expires in 4 days")] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_after = now + time::Duration::days(days);
+            let certificate = params.self_signed(&key).unwrap();
+            fs::write(path.join("c.pem"), certificate.pem()).unwrap();
+            fs::write(path.join("k.pem"), key.serialize_pem()).unwrap();
+            let summary = check(&file).unwrap();
+            let warned = summary
+                .lines()
+                .any(|line| line.starts_with("warning: listener a: ") && line.ends_with(expected));
+            assert!(warned, "{expected}: {summary}");
+        }
+    }
+
+    #[test]
     fn key_of_another_certificate_is_refused() {
         let directory = directory_with_configuration();
         let key = rcgen::KeyPair::generate().unwrap();

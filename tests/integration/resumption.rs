@@ -1,9 +1,11 @@
 //! Whose TLS session a data connection may resume, and where it must.
 
+use std::fs;
+
 use rustls::HandshakeKind;
 use serde_json::json;
 
-use crate::harness::{Raw, Server, Store, Tls, Version};
+use crate::harness::{Client, Curl, Lftp, Link, Mode, Raw, Server, Store, Tls, Version, bytes};
 
 /// One listing; full or resumed.
 fn list(raw: &mut Raw) -> Option<HandshakeKind> {
@@ -185,4 +187,56 @@ fn tickets_of_data_connections_lead_back_to_their_session() {
             assert_eq!(kind, Some(HandshakeKind::Resumed), "{name}, round {round}");
         }
     }
+}
+
+#[test]
+fn curl_and_lftp_work_where_resumption_is_enforced() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set_listeners("resumption", &json!("enforced"))
+        .start();
+    let (source, copy) = (
+        server.scratch().join("source"),
+        server.scratch().join("copy"),
+    );
+    fs::write(&source, bytes(3, 100_000)).unwrap();
+    for version in [Version::Tls12, Version::Tls13] {
+        for mode in [Mode::Explicit, Mode::Implicit] {
+            for (name, client) in [("curl", &Curl as &dyn Client), ("lftp", &Lftp)] {
+                let link = Link::new(&server, mode, version);
+                client.upload(&link, &source, name).expect(226);
+                client.download(&link, name, &copy).expect(226);
+                assert_eq!(fs::read(&copy).unwrap(), fs::read(&source).unwrap());
+                fs::remove_file(&copy).unwrap();
+                assert!(client.names(&link, "").contains(&name.to_owned()));
+            }
+        }
+    }
+    let refused = server.metric("causeway_tls_handshakes_total", &["failed"]);
+    assert!(refused < 0.1, "{refused}");
+}
+
+/// lftp opens a control connection for each parallel transfer, and all of them share one cache.
+#[test]
+fn lftp_mirrors_in_parallel_where_resumption_is_enforced() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set_listeners("resumption", &json!("enforced"))
+        .start();
+    let tree = server.scratch().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for number in 0..30 {
+        fs::write(tree.join(number.to_string()), bytes(number, 20_000)).unwrap();
+    }
+    for version in [Version::Tls12, Version::Tls13] {
+        let link = Link::new(&server, Mode::Explicit, version);
+        let target = format!("mirrored-{version:?}");
+        Lftp::mirror(&link, &tree, &target);
+        for number in 0..30 {
+            let stored = store.bytes(&format!("alice/{target}/{number}"));
+            assert!(stored == Some(bytes(number, 20_000)), "{target}/{number}");
+        }
+    }
+    let foreign = server.metric("causeway_security_events_total", &[]);
+    assert!(foreign < 0.1, "{foreign}");
 }
