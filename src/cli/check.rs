@@ -19,14 +19,17 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 fn check(file: &Path) -> Result<String, Failure> {
     let config = Config::load(file)?;
     let mut mistakes = Vec::new();
+    let mut warnings = Vec::new();
     let users = match Users::load(&config.users_file) {
-        Ok(users) => users.len(),
+        Ok(users) => {
+            warnings.extend(useless_certificates(&config, &users));
+            users.len()
+        }
         Err(errors) => {
             mistakes.extend(errors.to_string().lines().map(str::to_owned));
             0
         }
     };
-    let mut warnings = Vec::new();
     let mut seen = Vec::new();
     for listener in &config.listeners {
         if seen.contains(&&listener.tls) {
@@ -56,6 +59,20 @@ fn check(file: &Path) -> Result<String, Failure> {
     } else {
         Err(Failure::Configuration(mistakes))
     }
+}
+
+/// Users who need a certificate that no listener asks for.
+fn useless_certificates(config: &Config, users: &Users) -> Vec<String> {
+    let asks = |listener: &Listener| listener.tls.client_certificates.is_some();
+    if config.listeners.iter().any(asks) {
+        return Vec::new();
+    }
+    let warning = |name| {
+        format!(
+            "warning: user {name:?} needs a certificate, and no listener has tls.client_certificates\n"
+        )
+    };
+    users.with_certificates().map(warning).collect()
 }
 
 /// What is wrong with the TLS of a listener, or what soon will be.
@@ -197,6 +214,16 @@ mod tests {
                 .any(|line| line.starts_with("warning: listener a: ") && line.ends_with(expected));
             assert!(warned, "{expected}: {summary}");
         }
+    }
+
+    #[test]
+    fn user_who_can_never_log_in_is_a_warning() {
+        let directory = directory_with_configuration();
+        let users = "users: [{name: plc, login: certificate, certificates: [plc]}]";
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        let summary = check(&directory.path().join("causeway.yaml")).unwrap();
+        let expected = "warning: user \"plc\" needs a certificate, and no listener";
+        assert!(summary.contains(expected), "{summary}");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Whose TLS session a data connection may resume, and where it must.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use rustls::HandshakeKind;
 use serde_json::json;
 
-use crate::harness::{Client, Curl, Lftp, Link, Mode, Raw, Server, Store, Tls, Version, bytes};
+use crate::harness::{
+    Client, Curl, Lftp, Link, Mode, Raw, Server, Store, Tls, Version, bytes, until,
+};
 
 /// One listing; full or resumed.
 fn list(raw: &mut Raw) -> Option<HandshakeKind> {
@@ -65,11 +67,16 @@ fn data_connection_with_the_session_of_another_user_gets_522_and_an_event() {
         assert_eq!(list(&mut reader), Some(HandshakeKind::Resumed), "{name}");
         assert_eq!(list(&mut alice), Some(HandshakeKind::Resumed), "{name}");
     }
-    let warned = server.log();
-    let warned = warned
-        .iter()
-        .filter(|line| line.contains("data connection is not the session's own"));
-    assert_eq!(warned.count(), 3);
+    until(Duration::from_secs(10), "each is in the log", || {
+        let log = server.log();
+        let warned = log
+            .iter()
+            .filter(|line| line.contains("data connection is not the session's own"))
+            .count();
+        (warned == 3)
+            .then_some(())
+            .ok_or_else(|| format!("{warned} of 3"))
+    });
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What a listener says about TLS: versions, suites, several certificates, reloads.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::symlink, time::Duration};
 
 use rcgen::{PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use rustls::SignatureScheme;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::harness::{Authority, Builder, Identity, Raw, Server, Store, Tls, Version, until};
 
@@ -223,6 +224,44 @@ fn changed_certificate_is_taken_up_and_sessions_keep_theirs() {
     store.assert_holds(&[("alice/file", b"after the reload")]);
 }
 
+/// A secret of Kubernetes: the files are links through `..data`, and that one link is swapped.
+#[test]
+fn swapped_link_of_a_kubernetes_secret_is_taken_up() {
+    let store = Store::local();
+    let authority = Authority::new();
+    let secret = TempDir::new().unwrap();
+    let at = |name: &str| secret.path().join(name);
+    let issue = |version: &str| {
+        let identity = authority.server(&["localhost"], &PKCS_ECDSA_P256_SHA256);
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("tls.crt"), &identity.certificate).unwrap();
+        fs::write(at(version).join("tls.key"), &identity.key).unwrap();
+        symlink(version, at("..new")).unwrap();
+        fs::rename(at("..new"), at("..data")).unwrap();
+        identity
+    };
+    let old = issue("..1");
+    for name in ["tls.crt", "tls.key"] {
+        symlink(format!("..data/{name}"), at(name)).unwrap();
+    }
+    let server = Server::with(&store)
+        .set("/tls/certificate_file", at("tls.crt").to_str().unwrap())
+        .set("/tls/key_file", at("tls.key").to_str().unwrap())
+        .start();
+    let tls = Tls::new(Version::Tls13, &authority.certificate()).forgetful();
+    assert_shows(&server, &tls, &old);
+    let new = issue("..2");
+    fs::remove_dir_all(at("..1")).unwrap();
+    until(Duration::from_secs(30), "the new secret is served", || {
+        let raw = Raw::secured(&server, &tls);
+        (raw.server_certificate() == new.chain()[0])
+            .then_some(())
+            .ok_or_else(|| "still the old one".to_owned())
+    });
+    let failed = server.metric("causeway_certificate_reloads_total", &["failed"]);
+    assert!(failed < 0.1, "{failed}");
+}
+
 #[test]
 fn broken_pair_keeps_the_old_certificate_and_says_why() {
     let store = Store::local();
@@ -267,9 +306,11 @@ fn end_of_certificates_is_a_metric_and_a_log_line() {
     });
     // 2021-01-01.
     assert!((end - 1_609_459_200.0).abs() < 1.0, "{end}");
-    let log = server.log();
-    assert!(
-        log.iter()
-            .any(|line| line.contains("certificate has expired"))
-    );
+    until(Duration::from_secs(10), "the log says so", || {
+        let log = server.log();
+        let said = log
+            .iter()
+            .any(|line| line.contains("certificate has expired"));
+        said.then_some(()).ok_or_else(|| "nothing yet".to_owned())
+    });
 }

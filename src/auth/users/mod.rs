@@ -109,6 +109,15 @@ impl Users {
         self.users.is_empty()
     }
 
+    /// Users who need a certificate to log in, for `check`.
+    pub fn with_certificates(&self) -> impl Iterator<Item = &str> {
+        let needs = |(_, user): &(&String, &User)| user.login != LoginBy::Password;
+        self.users
+            .iter()
+            .filter(needs)
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Checks a password, and the certificate of who needs both: the account, or `None` for an unknown
     /// user and for a wrong password alike, after the same work. Blocks for the time of one hash: call it off the async workers.
     ///
