@@ -9,6 +9,7 @@ mod error;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub(crate) mod typed;
 pub(crate) mod yaml;
 
@@ -22,7 +23,13 @@ use std::{
     time::Duration,
 };
 
-pub use self::error::{ConfigError, ConfigErrors};
+pub use self::{
+    error::{ConfigError, ConfigErrors},
+    tls::{
+        CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
+        Resumption, Sni, Tls, TlsVersion,
+    },
+};
 use crate::access::Mount;
 
 /// Everything the server needs to start.
@@ -57,8 +64,10 @@ pub struct Listener {
     pub mode: Mode,
     /// Whether sessions and data may cross in the clear (explicit listeners only).
     pub clear_text: ClearText,
-    /// Certificate and key.
+    /// Certificates, versions and suites.
     pub tls: Tls,
+    /// Whether data connections resume the TLS session of their control connection.
+    pub resumption: Resumption,
     /// Passive data connections.
     pub passive: Passive,
     /// What ends an upload.
@@ -92,15 +101,6 @@ pub enum UploadEnd {
     CloseNotify,
     /// Also a TCP FIN, for devices that never send one; counted and logged for each upload.
     Fin,
-}
-
-/// PEM files of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Leaf first, then intermediates.
-    pub certificate_file: PathBuf,
-    /// PKCS#8, PKCS#1 or SEC1 key.
-    pub key_file: PathBuf,
 }
 
 /// Where data connections arrive.

@@ -100,8 +100,16 @@ fn defaults_of_the_example_are_those_of_the_code() {
     let (written_listener, listener) = (&written.listeners[0], &default.listeners[0]);
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
+    assert_eq!(written_listener.resumption, listener.resumption);
     assert_eq!(written_listener.passive.ports, listener.passive.ports);
     assert_eq!(written_listener.connections, listener.connections);
+    // The second listener has the top-level `tls`.
+    let (written_tls, tls) = (&written.listeners[1].tls, &listener.tls);
+    assert_eq!(written_tls.certificates.len(), 2);
+    assert_eq!(written_tls.sni, tls.sni);
+    assert_eq!(written_tls.minimum_version, tls.minimum_version);
+    assert_eq!(written_tls.cipher_suites, tls.cipher_suites);
+    assert_eq!(written_tls.client_certificates, tls.client_certificates);
     let s3 = |config: &Config, name: &str| match &config.backends[name] {
         Backend::S3(s3) => s3.clone(),
         Backend::Fs(_) => panic!("{name} must be an S3 backend"),
@@ -266,6 +274,46 @@ fn each_mistake_names_its_path() {
             "tls: {certificate_file: c.pem, key_file: k.pem}",
             "",
             "listeners[0].tls: missing: give",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, resumption: enforce",
+            "listeners[0].resumption: expected `disabled` or `enabled` or `enforced`, found \"enforce\"; did you mean `enforced`?",
+        ),
+        (
+            "tls: {certificate_file: c.pem, key_file: k.pem}",
+            "tls: {certificates: []}",
+            "tls.certificates: empty",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, certificates: [{certificate_file: d.pem}]}",
+            "tls.certificates[0].key_file: missing",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, minimum_version: 1.2}",
+            "tls.minimum_version: expected `1.2` or `1.3`, found a number; put it in quotes",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, cipher_suites: [tls_aes_128_gcm_sha257]}",
+            "tls.cipher_suites[0]: no cipher suite \"tls_aes_128_gcm_sha257\"; did you mean `TLS_AES_128_GCM_SHA256`?; there are TLS_AES_256_GCM_SHA384, ",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, minimum_version: \"1.3\", cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
+            "tls.cipher_suites: holds no suite of TLS 1.3",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, client_certificates: {mode: require}}",
+            "tls.client_certificates.ca_file: missing",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, client_certificates: {ca_file: a}}",
+            "tls.client_certificates.mode: missing: expected `off` or `request` or `require`",
         ),
         (
             "file: users.yaml",
@@ -438,7 +486,7 @@ fn relative_paths_start_from_the_directory_of_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.users_file, Path::new("/etc/causeway/users.yaml"));
     assert_eq!(
-        config.listeners[0].tls.key_file,
+        config.listeners[0].tls.certificates[0].key_file,
         Path::new("/etc/causeway/k.pem")
     );
     let Backend::Fs(disk) = &config.backends["disk"] else {

@@ -155,6 +155,20 @@ impl<'a> Item<'a> {
         .required_choice(key, words)
     }
 
+    /// The item as a string that is not empty.
+    pub(crate) fn text(&self, expected: &str) -> Option<Text> {
+        match self.node {
+            Node::String(value) if !value.is_empty() => Some(Text {
+                value: value.clone(),
+                shown: format!("{:?}", shorten(value)),
+            }),
+            other => {
+                self.error(format!("expected {expected}, found {}", kind(other)));
+                None
+            }
+        }
+    }
+
     /// The values of a mapping whose keys are names of the operator's choice.
     pub(crate) fn names(&self) -> Option<Vec<(&'a str, Item<'a>)>> {
         self.entries("a table of names")

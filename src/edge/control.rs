@@ -19,7 +19,7 @@ use super::{
     data::{TLS_HANDSHAKE_RECORD, has_spoken},
     line::{LineBuffer, LineEvent},
     reply::Reply,
-    tls::{Handshake, HandshakeError, Tls},
+    tls::{Handshake, HandshakeError, SessionTls, Tls},
 };
 
 /// Bytes read at once: thirty commands of ordinary length.
@@ -149,7 +149,7 @@ impl Control {
         self,
         tls: &Tls,
         deadline: Duration,
-    ) -> Result<(Self, Handshake), UpgradeError> {
+    ) -> Result<(Self, SessionTls, Handshake), UpgradeError> {
         let Stream::Clear(stream) = self.stream else {
             // AUTH inside TLS is answered with 503 and never comes here.
             return Err(UpgradeError::Injected);
@@ -161,8 +161,9 @@ impl Control {
                 return Err(UpgradeError::Injected);
             }
         }
-        let (stream, handshake) = tls.accept_control(stream, deadline).await?;
-        Ok((Self::encrypted(stream, self.reply_deadline), handshake))
+        let (stream, session, handshake) = tls.accept_control(stream, deadline).await?;
+        let control = Self::encrypted(stream, self.reply_deadline);
+        Ok((control, session, handshake))
     }
 
     /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.

@@ -7,6 +7,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +19,7 @@ use tokio::{
 
 use super::{
     passive::{PassiveError, PassivePort},
-    tls::{Flow, Handshake, HandshakeError, Tls},
+    tls::{Flow, Handshake, HandshakeError, SessionTls},
 };
 use crate::{config::UploadEnd, store::transfer::Wire};
 
@@ -29,7 +30,7 @@ pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 #[derive(Clone, Debug)]
 pub(super) struct DataPlan {
     /// `None` for level C (clear).
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<SessionTls>>,
     /// Which side writes.
     pub flow: Flow,
     /// What ends an upload.
@@ -69,6 +70,19 @@ impl DataError {
             Self::Handshake(HandshakeError::Failed(error)) if is_broken(error) => {
                 (426, "Data connection broke")
             }
+            // The reason is named, so that who configures a client knows what it lacks (2.1).
+            Self::Handshake(HandshakeError::NotResumed) => (
+                522,
+                "Data connections must resume the TLS session of the control connection",
+            ),
+            Self::Handshake(HandshakeError::ForeignSession) => (
+                522,
+                "TLS session of the data connection belongs to another control connection",
+            ),
+            Self::Handshake(HandshakeError::OtherCertificate) => (
+                522,
+                "Data connection came with another certificate than the control connection",
+            ),
             Self::Handshake(_) => (522, "TLS handshake on the data connection failed"),
             Self::ClearText => (522, "Data connection must use TLS"),
             Self::Io(_) => (426, "Data connection broke"),

@@ -13,7 +13,7 @@ use super::{
     transfer,
 };
 use crate::{
-    auth::Attempt,
+    auth::{Attempt, Proof},
     config::{ClearText, Mode},
     engine::Engine,
     observe::metrics::{ListenerLabels, LoginLabels},
@@ -37,7 +37,7 @@ pub(super) async fn carry_out(
         return transfer::run(session, control, command, markers.restart).await;
     }
     match command {
-        Command::User(name) => user(session, name),
+        Command::User(name) => user(session, name).await,
         Command::Pass(password) => password_for(session, password).await,
         Command::Acct if logged_in => answer(202, "Account not needed"),
         Command::Acct => answer(503, "Log in with USER and PASS"),
@@ -59,6 +59,7 @@ pub(super) async fn carry_out(
             tracing::info!(client = client.as_str(), "client names itself");
             answer(200, "Noted")
         }
+        Command::Host(name) => host(session, &name),
         Command::Type(_) => answer(200, "Type is binary, files are never converted"),
         Command::Mode => answer(200, "Mode is stream"),
         Command::Stru => answer(200, "Structure is file"),
@@ -81,7 +82,6 @@ pub(super) async fn carry_out(
         }
         Command::Site(SiteCommand::Help) => answer(214, "No SITE commands"),
         Command::Site(_)
-        | Command::Host(_)
         | Command::Hash(_)
         | Command::Checksum { .. }
         | Command::Avbl(_)
@@ -96,12 +96,21 @@ fn answer(code: u16, text: impl AsRef<str>) -> Next {
     Next::Answer(Reply::new(code, text))
 }
 
-fn user(session: &mut Session, name: String) -> Next {
+async fn user(session: &mut Session, name: String) -> Next {
     if session.view().is_some() {
         return answer(503, "Already logged in");
     }
     if !session.protection.encrypted && session.door.config.clear_text == ClearText::Refuse {
         return answer(530, "Use AUTH TLS first");
+    }
+    let identities = session.identities();
+    let authentication = &session.shared.surroundings.authentication;
+    if authentication.needs_no_password(&name, &identities) {
+        return match try_login(session, &name, Proof::Certificate, identities).await {
+            Ok(true) => answer(232, "Logged in by certificate"),
+            Ok(false) => answer(530, "Login incorrect"),
+            Err(next) => next,
+        };
     }
     session.user = Some(name);
     // Known or not: the same answer at once (RFC 2577 §7).
@@ -110,50 +119,22 @@ fn user(session: &mut Session, name: String) -> Next {
 
 async fn password_for(session: &mut Session, password: Password) -> Next {
     if session.view().is_some() {
-        return answer(503, "Already logged in");
+        // Some clients send PASS whatever USER was answered; after a 232 that is no mistake.
+        return if session.by_certificate {
+            answer(202, "Logged in by certificate already")
+        } else {
+            answer(503, "Already logged in")
+        };
     }
     let Some(user) = session.user.take() else {
         return answer(503, "Send USER first");
     };
-    let engine = match &mut session.engine {
-        Some(engine) => engine,
-        none => {
-            let patience = session.shared.timeouts.commit;
-            let tasks = session.shared.drain.tasks();
-            let login = session.login.clone();
-            match Engine::start(session.exchange.clone(), login, patience, tasks).await {
-                Ok(engine) => none.insert(engine),
-                Err(error) => {
-                    tracing::error!(%error, "no engine for a session");
-                    return Next::Farewell(Reply::new(
-                        421,
-                        "Service not available, try again later",
-                    ));
-                }
-            }
-        }
-    };
-    let password = password.expose().to_owned();
-    session.login.prepare(Attempt {
-        user: user.clone(),
-        password,
-        peer: session.peer,
-    });
-    let welcome = match engine.log_in().await {
-        Ok(welcome) => welcome && session.exchange.view().is_some(),
-        Err(error) => return files::lost_engine(&error),
-    };
-    let outcome = if welcome { "success" } else { "refused" };
-    session
-        .shared
-        .metrics
-        .logins
-        .get_or_create(&LoginLabels { outcome })
-        .inc();
-    if welcome {
-        tracing::Span::current().record("user", user.as_str());
-        tracing::info!(tls = session.protection.encrypted, "logged in");
-        return answer(230, "Logged in");
+    let proof = Proof::Password(password.expose().to_owned());
+    let identities = session.identities();
+    match try_login(session, &user, proof, identities).await {
+        Ok(true) => return answer(230, "Logged in"),
+        Ok(false) => {}
+        Err(next) => return next,
     }
     session.login_failures += 1;
     // A name nobody has may be a password typed in the wrong place (S50).
@@ -165,6 +146,59 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         return Next::Farewell(Reply::new(421, "Too many failed logins"));
     }
     answer(530, "Login incorrect")
+}
+
+/// One attempt through the engine's pipeline; counted and, where it succeeds, logged.
+async fn try_login(
+    session: &mut Session,
+    user: &str,
+    proof: Proof,
+    identities: Vec<String>,
+) -> Result<bool, Next> {
+    let engine = match &mut session.engine {
+        Some(engine) => engine,
+        none => {
+            let patience = session.shared.timeouts.commit;
+            let tasks = session.shared.drain.tasks();
+            let login = session.login.clone();
+            match Engine::start(session.exchange.clone(), login, patience, tasks).await {
+                Ok(engine) => none.insert(engine),
+                Err(error) => {
+                    tracing::error!(%error, "no engine for a session");
+                    return Err(Next::Farewell(Reply::new(
+                        421,
+                        "Service not available, try again later",
+                    )));
+                }
+            }
+        }
+    };
+    let by_certificate = matches!(proof, Proof::Certificate);
+    session.login.prepare(Attempt {
+        user: user.to_owned(),
+        proof,
+        identities,
+        peer: session.peer,
+    });
+    let welcome = match engine.log_in().await {
+        Ok(welcome) => welcome && session.exchange.view().is_some(),
+        Err(error) => return Err(files::lost_engine(&error)),
+    };
+    let outcome = if welcome { "success" } else { "refused" };
+    session
+        .shared
+        .metrics
+        .logins
+        .get_or_create(&LoginLabels { outcome })
+        .inc();
+    if welcome {
+        session.by_certificate = by_certificate;
+        session.claim_tls();
+        tracing::Span::current().record("user", user);
+        let tls = session.protection.encrypted;
+        tracing::info!(tls, by_certificate, "logged in");
+    }
+    Ok(welcome)
 }
 
 fn auth(session: &Session, mechanism: AuthMechanism) -> Next {
@@ -225,7 +259,26 @@ fn features(session: &Session) -> Reply {
         &facts,
         "CLNT",
     ]);
+    // Where there is something to choose (RFC 7151 §3.3): WinSCP sends it to whoever lists it.
+    if session.door.tls.has_virtual_hosts() {
+        lines.push("HOST");
+    }
     Reply::multi_line(211, lines, "End")
+}
+
+/// HOST names the certificate the client expects; nothing else depends on it here. Under TLS the name
+/// has been said in SNI, and another one is refused (RFC 7151 §4, CONFORMANCE C13, F7).
+fn host(session: &Session, name: &str) -> Next {
+    if session.view().is_some() {
+        return answer(503, "Send HOST before USER");
+    }
+    let said = session.tls.as_ref().and_then(|tls| tls.server_name());
+    let agrees = said.is_none_or(|said| said.eq_ignore_ascii_case(name));
+    if agrees && session.door.tls.has_name(name) {
+        answer(220, "Host accepted")
+    } else {
+        answer(504, "No such host here")
+    }
 }
 
 fn help() -> Reply {

@@ -35,7 +35,7 @@ use self::{
 };
 pub use self::{
     passive::PortPool,
-    tls::{CertificateError, Tls},
+    tls::{Certificate, FileError, FileErrors, Tls, Validity, keep_current},
 };
 use crate::{
     config::{Listener, Mode, Timeouts},
@@ -70,7 +70,7 @@ pub struct Shared {
 pub struct Door {
     /// The listener as configured.
     pub config: Listener,
-    /// Its certificate.
+    /// Its certificates and what comes of them.
     pub tls: Tls,
     /// Its passive ports.
     pub ports: PortPool,
@@ -110,16 +110,16 @@ async fn open(
 ) -> Option<(Control, Session)> {
     let local = stream.local_addr().ok()?;
     let timeouts = &shared.timeouts;
-    let mut control = match door.config.mode {
-        Mode::Explicit => Control::clear(stream, timeouts.reply),
+    let (mut control, tls) = match door.config.mode {
+        Mode::Explicit => (Control::clear(stream, timeouts.reply), None),
         Mode::Implicit => match door
             .tls
             .accept_control(stream, timeouts.tls_handshake)
             .await
         {
-            Ok((stream, handshake)) => {
+            Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
-                Control::encrypted(stream, timeouts.reply)
+                (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
                 shared.metrics.count_handshake("control", None);
@@ -132,7 +132,7 @@ async fn open(
         .send(&Reply::new(220, "FTP server ready"))
         .await
         .ok()?;
-    let session = Session::new(peer, local, door, shared);
+    let session = Session::new(peer, local, door, shared, tls);
     Some((control, session))
 }
 
@@ -261,7 +261,7 @@ async fn upgrade(
     control.send(reply).await.map_err(|_| (End::Gone, None))?;
     let deadline = session.shared.timeouts.tls_handshake;
     match control.upgrade(&session.door.tls, deadline).await {
-        Ok((control, handshake)) => {
+        Ok((control, tls, handshake)) => {
             session
                 .shared
                 .metrics
@@ -271,7 +271,7 @@ async fn upgrade(
                 resumed = handshake.resumed,
                 "TLS"
             );
-            session.begin_tls(private);
+            session.begin_tls(tls, private);
             Ok(control)
         }
         Err(error) => {

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     Door, Shared, command::MarkerEffect, line::LineEvent, passive::PassivePort, reply::Reply,
+    tls::SessionTls,
 };
 use crate::{
     access::VirtualPath,
@@ -28,8 +29,12 @@ pub(super) struct Session {
     /// Started with the first password: who never logs in costs no engine.
     pub(super) engine: Option<Engine>,
     pub(super) protection: Protection,
+    /// Of the control connection; `None` in clear. Data connections are made with it.
+    pub(super) tls: Option<Arc<SessionTls>>,
     /// Name of the last USER, until PASS.
     pub(super) user: Option<String>,
+    /// Logged in without a password.
+    pub(super) by_certificate: bool,
     pub(super) login_failures: u32,
     pub(super) working_directory: VirtualPath,
     /// REST marker for the next transfer.
@@ -77,6 +82,7 @@ impl Session {
         local: SocketAddr,
         door: Arc<Door>,
         shared: Arc<Shared>,
+        tls: Option<SessionTls>,
     ) -> Self {
         let exchange = Arc::new(Exchange::default());
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
@@ -95,7 +101,9 @@ impl Session {
                 buffer_size_set: implicit,
                 private: implicit,
             },
+            tls: tls.map(Arc::new),
             user: None,
+            by_certificate: false,
             login_failures: 0,
             working_directory: VirtualPath::root(),
             restart: 0,
@@ -115,7 +123,8 @@ impl Session {
     }
 
     /// After AUTH: whatever was said in clear is forgotten (S2, S3).
-    pub(super) fn begin_tls(&mut self, private: bool) {
+    pub(super) fn begin_tls(&mut self, tls: SessionTls, private: bool) {
+        self.tls = Some(Arc::new(tls));
         self.protection = Protection {
             encrypted: true,
             buffer_size_set: false,
@@ -127,6 +136,19 @@ impl Session {
         self.passive = None;
         self.extended_only = false;
         self.facts = Facts::default();
+    }
+
+    /// After a login: the TLS sessions of this connection are now the account's.
+    pub(super) fn claim_tls(&self) {
+        if let (Some(tls), Some(view)) = (&self.tls, self.view()) {
+            tls.log_in(&view.account().name, self.peer.ip());
+        }
+    }
+
+    /// What the client's certificate says about it; empty without one.
+    pub(super) fn identities(&self) -> Vec<String> {
+        let tls = self.tls.as_ref();
+        tls.map(|tls| tls.identities()).unwrap_or_default()
     }
 
     /// When the session ends without another command, and what is said then (A15, B11).

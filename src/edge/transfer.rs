@@ -24,12 +24,12 @@ use super::{
     passive::PassivePort,
     reply::Reply,
     session::{Next, Session},
-    tls::Flow,
+    tls::{Flow, HandshakeError},
 };
 use crate::{
     access::VirtualPath,
     engine::{Engine, EngineError, Order},
-    observe::metrics::{DirectionLabels, TransferLabels},
+    observe::metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
     shutdown::Drain,
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
@@ -349,12 +349,13 @@ async fn attend(
         door,
         queue,
         protection,
+        tls,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
     let direction = prepared.source.direction();
     let plan = DataPlan {
-        tls: protection.private.then(|| door.tls.clone()),
+        tls: tls.clone().filter(|_| protection.private),
         flow: if direction == Direction::Upload {
             Flow::ToServer
         } else {
@@ -380,6 +381,7 @@ async fn attend(
             exchange,
             deadlines,
             drain: &shared.drain,
+            metrics: &shared.metrics,
         },
         port,
         plan,
@@ -470,6 +472,7 @@ struct Carrier<'a> {
     exchange: &'a Exchange,
     deadlines: Deadlines,
     drain: &'a Drain,
+    metrics: &'a Metrics,
 }
 
 /// Data connection, then engine, then the outcome.
@@ -497,6 +500,7 @@ async fn carry(
             if matches!(error, DataError::Handshake(_) | DataError::ClearText) {
                 count(None);
             }
+            security_event(&error, carrier.metrics);
             return Ending::NotConnected(error);
         }
     };
@@ -528,6 +532,20 @@ async fn carry(
         Ok(_) => Ending::Concluded(carrier.exchange.conclude()),
         Err(error) => Ending::Engine(error),
     }
+}
+
+/// Logs and counts a data connection that somebody else may have made.
+fn security_event(error: &DataError, metrics: &Metrics) {
+    let event = match error {
+        DataError::Handshake(HandshakeError::ForeignSession) => "foreign_tls_session",
+        DataError::Handshake(HandshakeError::OtherCertificate) => "other_client_certificate",
+        _ => return,
+    };
+    tracing::warn!(event, "data connection is not the session's own");
+    metrics
+        .security_events
+        .get_or_create(&SecurityLabels { event })
+        .inc();
 }
 
 /// What is logged and counted of a transfer.

@@ -76,6 +76,31 @@ pub struct ListenerLabels {
     pub listener: String,
 }
 
+/// A certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// The file, as configured.
+    pub certificate: String,
+}
+
+/// Outcome of a reload of certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `reloaded`, `failed`.
+    pub outcome: &'static str,
+}
+
+/// What may be an attack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SecurityLabels {
+    /// `foreign_tls_session`, `other_client_certificate`.
+    pub event: &'static str,
+}
+
 /// The server's metrics. Cheap to share; every field is itself shared.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,6 +127,12 @@ pub struct Metrics {
     pub upload_memory: Gauge,
     /// Free passive ports, where a range is configured.
     pub passive_ports_free: Family<ListenerLabels, Gauge>,
+    /// Unix seconds of a certificate's last moment.
+    pub certificate_expiry: Family<CertificateLabels, Gauge>,
+    /// Reloads of certificates.
+    pub certificate_reloads: Family<ReloadLabels, Counter>,
+    /// What may be an attack; the log says who.
+    pub security_events: Family<SecurityLabels, Counter>,
     /// 1 while new connections are admitted.
     pub ready: Gauge<f64, AtomicU64>,
 }
@@ -124,6 +155,9 @@ impl Metrics {
             transfer_seconds: Family::new_with_constructor(seconds),
             upload_memory: Gauge::default(),
             passive_ports_free: Family::default(),
+            certificate_expiry: Family::default(),
+            certificate_reloads: Family::default(),
+            security_events: Family::default(),
             ready: Gauge::default(),
         };
         metrics.register();
@@ -181,6 +215,22 @@ impl Metrics {
             "passive_ports_free",
             "Free passive ports",
             self.passive_ports_free.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "Last moment of a certificate, in unix time",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Reloads of changed certificate files by outcome",
+            self.certificate_reloads.clone(),
+        );
+        registry.register(
+            "security_events",
+            "What may be an attack, by kind",
+            self.security_events.clone(),
         );
         registry.register(
             "ready",

@@ -14,6 +14,8 @@ mod harness;
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
+/// Certificates of clients: who must have one, and whom it names.
+mod client_certificates;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// 2,000 handshakes in a row on a busy machine.
@@ -28,12 +30,16 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// Whose TLS session a data connection may resume, and where it must.
+mod resumption;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
 /// What may be imported where, and what no file may say.
 mod structure;
 /// Tickets and session resumption, by direction.
 mod tickets;
+/// Versions, suites, several certificates, reloads.
+mod tls;
 /// Transfers that end well, badly, in the middle, or at an offset.
 mod transfers;
 /// The harness itself: it sees the litter and the resets that the other tests rely on.

@@ -8,26 +8,27 @@ use std::{
 
 use super::{
     super::{
-        ClearText, Listener, Mode, Passive, Tls, UploadEnd,
+        ClearText, Listener, Mode, Passive, Resumption, Tls, UploadEnd,
         typed::{Table, Text},
     },
     CONNECTIONS, Located, socket_address,
+    tls::{RESUMPTIONS, TLS, tls},
 };
 
 /// Ports for data connections when a listener names none.
 const PASSIVE_PORTS: RangeInclusive<u16> = 50000..=50100;
 
-pub(super) const LISTENER: [&str; 8] = [
+pub(super) const LISTENER: [&str; 9] = [
     "name",
     "address",
     "mode",
     "clear_text",
     "tls",
+    "resumption",
     "passive",
     "upload_end",
     "connections",
 ];
-pub(super) const TLS: [&str; 2] = ["certificate_file", "key_file"];
 pub(super) const PASSIVE: [&str; 2] = ["address", "ports"];
 
 const MODES: [(&str, Mode); 2] = [("explicit", Mode::Explicit), ("implicit", Mode::Implicit)];
@@ -100,6 +101,7 @@ fn listener(
             None
         }
     };
+    let resumption = table.choice("resumption", &RESUMPTIONS);
     let passive = match table.table("passive", &PASSIVE) {
         Some(table) => passive(&table),
         None => Some(Passive {
@@ -115,18 +117,10 @@ fn listener(
         mode: mode?,
         clear_text: clear_text?.unwrap_or(ClearText::Refuse),
         tls: tls?,
+        resumption: resumption?.unwrap_or(Resumption::Enabled),
         passive: passive?,
         upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
         connections: connections?,
-    })
-}
-
-pub(super) fn tls(table: &Table<'_>) -> Option<Tls> {
-    let certificate_file = table.file("certificate_file", "the path of a PEM file");
-    let key_file = table.file("key_file", "the path of a PEM file");
-    Some(Tls {
-        certificate_file: certificate_file?,
-        key_file: key_file?,
     })
 }
 

@@ -3,6 +3,7 @@
 mod backends;
 mod listeners;
 mod mounts;
+mod tls;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
@@ -11,8 +12,9 @@ use std::{
 
 use self::{
     backends::backends,
-    listeners::{TLS, listeners, tls},
+    listeners::listeners,
     mounts::mounts,
+    tls::{TLS, tls},
 };
 use super::{
     Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
@@ -71,12 +73,16 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         backends::{FS, S3},
         listeners::{LISTENER, PASSIVE},
         mounts::MOUNT,
+        tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 12] = [
+    let tables: [&[&str]; 15] = [
         &ROOT,
         &LISTENER,
         &TLS,
+        &CERTIFICATE,
+        &CLIENT_CERTIFICATES,
+        &MAP,
         &PASSIVE,
         &FS,
         &S3,

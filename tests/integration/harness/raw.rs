@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::SockRef;
 
 use super::{Data, End, PASSWORD, Server, Tls, Version, data::is_timeout};
@@ -159,6 +159,17 @@ impl Raw {
     /// The application protocol that the server selected.
     pub(crate) fn protocol(&self) -> Option<Vec<u8>> {
         self.session.as_ref()?.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    /// The certificate that the server showed.
+    pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
+        let session = self.session.as_ref().expect("a connection under TLS");
+        session.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// Data connections are made with this TLS from now on.
+    pub(crate) fn use_for_data(&mut self, tls: &Tls) {
+        self.data_tls = Some(tls.clone());
     }
 
     pub(crate) fn handshake_kind(&self) -> Option<HandshakeKind> {
