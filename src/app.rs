@@ -10,7 +10,7 @@ use crate::{
     admin::Admin,
     auth::{Authentication, Users},
     config::Config,
-    edge::{Door, PortPool, Shared, Tls},
+    edge::{Door, Network, Shared, Tls},
     engine::Surroundings,
     listen::{Admission, Listening},
     observe::metrics::Metrics,
@@ -65,9 +65,10 @@ impl App {
             let name = Arc::clone(&listener.name);
             let door = Door {
                 tls: Tls::open(&listener.tls).with_context(|| format!("listener {name}: tls"))?,
-                ports: PortPool::new(&listener.passive.ports),
+                network: Network::new(&listener, &shared.metrics),
                 config: listener,
             };
+            door.network.resolve().await;
             let wanted = door.config.address;
             let listening = Listening::bind(Arc::new(door), Arc::clone(&admission))
                 .with_context(|| format!("listener {name} cannot listen on {wanted}"))?;

@@ -6,6 +6,7 @@
 //! (unknown keys included), [`resolve`] says what they mean.
 
 mod error;
+mod passive;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -15,14 +16,16 @@ pub(crate) mod yaml;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-pub use self::error::{ConfigError, ConfigErrors};
+pub use self::{
+    error::{ConfigError, ConfigErrors},
+    passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+};
 use crate::access::Mount;
 
 /// Everything the server needs to start.
@@ -61,6 +64,8 @@ pub struct Listener {
     pub tls: Tls,
     /// Passive data connections.
     pub passive: Passive,
+    /// Headers of a load balancer in front.
+    pub proxy_protocol: ProxyProtocol,
     /// What ends an upload.
     pub upload_end: UploadEnd,
     /// Connections at once on this listener; default `limits.connections`.
@@ -101,15 +106,6 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key.
     pub key_file: PathBuf,
-}
-
-/// Where data connections arrive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passive {
-    /// Address in the 227 reply; `None` is the one the client reached.
-    pub address: Option<IpAddr>,
-    /// Ports to listen on; `0..=0` lets the system choose.
-    pub ports: RangeInclusive<u16>,
 }
 
 /// A place for bytes.

@@ -100,7 +100,16 @@ fn defaults_of_the_example_are_those_of_the_code() {
     let (written_listener, listener) = (&written.listeners[0], &default.listeners[0]);
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
-    assert_eq!(written_listener.passive.ports, listener.passive.ports);
+    let address = PublicAddress::Connection;
+    let written_passive = Passive {
+        address,
+        ..written_listener.passive.clone()
+    };
+    assert_eq!(written_passive, listener.passive);
+    assert_eq!(
+        written_listener.proxy_protocol.header,
+        listener.proxy_protocol.header
+    );
     assert_eq!(written_listener.connections, listener.connections);
     let s3 = |config: &Config, name: &str| match &config.backends[name] {
         Backend::S3(s3) => s3.clone(),
@@ -261,6 +270,36 @@ fn each_mistake_names_its_path() {
             "mode: explicit",
             "mode: explicit, passive: {address: 0.0.0.0}",
             "listeners[0].passive.address: 0.0.0.0",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: \"a b\"}}",
+            "listeners[0].passive.address.dns: expected a host name",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {by_client: [{clients: 10.0.0.0/40, address: 1.2.3.4}]}}",
+            "listeners[0].passive.address.by_client[0].clients: expected a network",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: a, by_client: []}}",
+            "listeners[0].passive.address: expected an IPv4 address",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: from_proxy}",
+            "listeners[0].passive: `address: from_proxy` needs",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {control: required}",
+            "listeners[0].proxy_protocol.trusted_networks: missing",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {data: required, trusted_networks: [10.0.0.1, x]}",
+            "listeners[0].proxy_protocol.trusted_networks[1]: expected a network",
         ),
         (
             "tls: {certificate_file: c.pem, key_file: k.pem}",

@@ -1,7 +1,7 @@
 //! What each command is answered: everything that needs neither file nor data connection, and the
 //! way to [`super::files`] and [`super::transfer`] for what does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::{
     command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
@@ -16,7 +16,7 @@ use crate::{
     auth::Attempt,
     config::{ClearText, Mode},
     engine::Engine,
-    observe::metrics::{ListenerLabels, LoginLabels},
+    observe::metrics::LoginLabels,
 };
 
 /// A failed login is answered after this much times the number of failures (RFC 2577 §5).
@@ -265,26 +265,26 @@ async fn passive(session: &mut Session) -> Next {
     if session.extended_only {
         return answer(503, "EPSV ALL was sent: use EPSV");
     }
-    let IpAddr::V4(reached) = session.local.ip().to_canonical() else {
+    if !session.is_ipv4() {
         return answer(425, "PASV works over IPv4 only: use EPSV");
+    }
+    let network = &session.door.network;
+    let Some(address) = network.public.choose(session.reached()) else {
+        network.count_refusal("address");
+        tracing::warn!("no public address for PASV");
+        return answer(425, "No public address is known: use EPSV");
     };
     match open_passive(session).await {
-        Ok(port) => {
-            let address = match session.door.config.passive.address {
-                Some(IpAddr::V4(address)) => address,
-                _ => reached,
-            };
-            answer(
-                227,
-                format!("Entering Passive Mode ({}).", host_and_port(address, port)),
-            )
-        }
+        Ok(port) => answer(
+            227,
+            format!("Entering Passive Mode ({}).", host_and_port(address, port)),
+        ),
         Err(reply) => Next::Answer(reply),
     }
 }
 
 async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
-    let is_ipv4 = session.local.ip().to_canonical().is_ipv4();
+    let is_ipv4 = session.is_ipv4();
     match argument {
         EpsvArgument::All => {
             session.extended_only = true;
@@ -306,21 +306,14 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
     if let Some(last) = session.passive.take() {
         last.close().await;
     }
-    let pool = &session.door.ports;
-    let tasks = session.shared.drain.tasks();
-    let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
-    if pool.size() > 0 {
-        let labels = ListenerLabels {
-            listener: session.door.config.name.to_string(),
-        };
-        let free = i64::try_from(pool.free()).unwrap_or(i64::MAX);
-        session
-            .shared
-            .metrics
-            .passive_ports_free
-            .get_or_create(&labels)
-            .set(free);
-    }
+    let network = &session.door.network;
+    let opened = PassivePort::open(
+        &network.ports,
+        session.holder(),
+        session.passive_address(),
+        network.gate(session.peer.ip()),
+        session.shared.drain.tasks(),
+    );
     match opened {
         Ok(port) => {
             let number = port.address().port();
@@ -328,10 +321,20 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
             Ok(number)
         }
         Err(PassiveError::Exhausted) => {
+            network.count_refusal("empty");
             tracing::warn!("no passive port is free");
             Err(Reply::new(425, "No passive port is free, try again later"))
         }
+        Err(PassiveError::ShareUsed) => {
+            network.count_refusal("share");
+            tracing::warn!("the user has its share of passive ports");
+            Err(Reply::new(
+                425,
+                "Too many passive ports for one user, try again later",
+            ))
+        }
         Err(error) => {
+            network.count_refusal("error");
             tracing::error!(%error, "no passive port");
             Err(Reply::new(425, "Cannot open a passive port"))
         }

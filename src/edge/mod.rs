@@ -14,13 +14,15 @@ mod data;
 mod dialogue;
 mod files;
 pub mod line;
+mod network;
 mod passive;
+mod proxy;
 pub mod reply;
 mod session;
 mod tls;
 mod transfer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
@@ -34,7 +36,9 @@ use self::{
     session::{Next, Session},
 };
 pub use self::{
+    network::Network,
     passive::PortPool,
+    proxy::Arrival,
     tls::{CertificateError, Tls},
 };
 use crate::{
@@ -72,8 +76,8 @@ pub struct Door {
     pub config: Listener,
     /// Its certificate.
     pub tls: Tls,
-    /// Its passive ports.
-    pub ports: PortPool,
+    /// Its passive ports, and what a balancer says of its clients.
+    pub network: Network,
 }
 
 /// Why a session ends.
@@ -86,13 +90,13 @@ enum End {
 }
 
 /// Serves one admitted connection to its end.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared: Arc<Shared>) {
+pub async fn serve(stream: TcpStream, arrival: Arrival, door: Arc<Door>, shared: Arc<Shared>) {
     let id = format!("{:08x}", rand::random::<u32>());
     let listener = &*door.config.name;
-    let span = tracing::info_span!("session", session = %id, peer = %peer, listener, user = tracing::field::Empty);
+    let span = tracing::info_span!("session", session = %id, peer = %arrival.peer, listener, user = tracing::field::Empty);
     async {
         tracing::debug!("connected");
-        if let Some((control, session)) = open(stream, peer, door, shared).await {
+        if let Some((control, session)) = open(stream, arrival, door, shared).await {
             converse(control, session).await;
         }
         tracing::debug!("disconnected");
@@ -104,7 +108,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared:
 /// TLS on implicit listeners, and the greeting.
 async fn open(
     stream: TcpStream,
-    peer: SocketAddr,
+    arrival: Arrival,
     door: Arc<Door>,
     shared: Arc<Shared>,
 ) -> Option<(Control, Session)> {
@@ -132,7 +136,7 @@ async fn open(
         .send(&Reply::new(220, "FTP server ready"))
         .await
         .ok()?;
-    let session = Session::new(peer, local, door, shared);
+    let session = Session::new(arrival, local, door, shared);
     Some((control, session))
 }
 

@@ -1,11 +1,19 @@
 //! [`Session`]: what the edge remembers of one connection.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 
 use super::{
-    Door, Shared, command::MarkerEffect, line::LineEvent, passive::PassivePort, reply::Reply,
+    Arrival, Door, Shared,
+    command::MarkerEffect,
+    line::LineEvent,
+    passive::{Holder, PassivePort, Reached},
+    reply::Reply,
 };
 use crate::{
     access::VirtualPath,
@@ -20,8 +28,10 @@ pub(super) struct Session {
     pub(super) door: Arc<Door>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
-    /// The address the client reached; passive ports listen there.
-    pub(super) local: SocketAddr,
+    /// Our side of the control connection.
+    local: SocketAddr,
+    /// What the client connected to, where a PROXY header said so.
+    destination: Option<SocketAddr>,
     /// Shared with the storage backend.
     pub(super) exchange: Arc<Exchange>,
     pub(super) login: Arc<Login>,
@@ -73,7 +83,7 @@ pub(super) enum Next {
 
 impl Session {
     pub(super) fn new(
-        peer: SocketAddr,
+        arrival: Arrival,
         local: SocketAddr,
         door: Arc<Door>,
         shared: Arc<Shared>,
@@ -85,8 +95,9 @@ impl Session {
         Self {
             door,
             shared,
-            peer,
+            peer: arrival.peer,
             local,
+            destination: arrival.destination,
             exchange,
             login: Arc::new(login),
             engine: None,
@@ -112,6 +123,42 @@ impl Session {
     /// The logged-in account's files; `None` before login.
     pub(super) fn view(&self) -> Option<&Arc<View>> {
         self.exchange.view()
+    }
+
+    /// The addresses of the control connection.
+    pub(super) fn reached(&self) -> Reached {
+        Reached {
+            client: self.peer.ip(),
+            local: self.local.ip(),
+            through: self.destination.map(|address| address.ip()),
+        }
+    }
+
+    /// Whether the client speaks IPv4, as far as anybody knows.
+    pub(super) fn is_ipv4(&self) -> bool {
+        let reached = self.destination.unwrap_or(self.local);
+        reached.ip().to_canonical().is_ipv4()
+    }
+
+    /// Where passive ports listen: where the control connection arrived, as routes and firewalls
+    /// know it. Clients that reach us past the balancer may arrive anywhere.
+    pub(super) fn passive_address(&self) -> IpAddr {
+        if self.destination.is_none() || self.door.network.data_is_proxied() {
+            return self.local.ip();
+        }
+        if self.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+
+    /// Whose share of the passive ports the session's port belongs to.
+    pub(super) fn holder(&self) -> Holder {
+        match self.view() {
+            Some(view) => Holder::User(view.account().name.clone()),
+            None => Holder::Address(self.peer.ip()),
+        }
     }
 
     /// After AUTH: whatever was said in clear is forgotten (S2, S3).

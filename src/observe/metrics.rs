@@ -76,6 +76,26 @@ pub struct ListenerLabels {
     pub listener: String,
 }
 
+/// Why a PASV or EPSV got no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassiveRefusalLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `empty`, `share`, `address`, `error`.
+    pub reason: &'static str,
+}
+
+/// How a connection that must begin with a PROXY header began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProxyHeaderLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `control`, `data`.
+    pub channel: &'static str,
+    /// `proxied`, `local`, `untrusted`, `timeout`, `malformed`, `closed`, `busy`.
+    pub outcome: &'static str,
+}
+
 /// The server's metrics. Cheap to share; every field is itself shared.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,6 +122,12 @@ pub struct Metrics {
     pub upload_memory: Gauge,
     /// Free passive ports, where a range is configured.
     pub passive_ports_free: Family<ListenerLabels, Gauge>,
+    /// PASV and EPSV that got no port.
+    pub passive_refusals: Family<PassiveRefusalLabels, Counter>,
+    /// Data connections from the wrong address, closed.
+    pub data_strangers: Family<ListenerLabels, Counter>,
+    /// Connections that must begin with a PROXY header.
+    pub proxy_headers: Family<ProxyHeaderLabels, Counter>,
     /// 1 while new connections are admitted.
     pub ready: Gauge<f64, AtomicU64>,
 }
@@ -124,6 +150,9 @@ impl Metrics {
             transfer_seconds: Family::new_with_constructor(seconds),
             upload_memory: Gauge::default(),
             passive_ports_free: Family::default(),
+            passive_refusals: Family::default(),
+            data_strangers: Family::default(),
+            proxy_headers: Family::default(),
             ready: Gauge::default(),
         };
         metrics.register();
@@ -181,6 +210,21 @@ impl Metrics {
             "passive_ports_free",
             "Free passive ports",
             self.passive_ports_free.clone(),
+        );
+        registry.register(
+            "passive_refusals",
+            "PASV and EPSV that got no port, by reason",
+            self.passive_refusals.clone(),
+        );
+        registry.register(
+            "data_strangers",
+            "Data connections from the wrong address, closed",
+            self.data_strangers.clone(),
+        );
+        registry.register(
+            "proxy_headers",
+            "Connections that must begin with a PROXY header, by outcome",
+            self.proxy_headers.clone(),
         );
         registry.register(
             "ready",

@@ -3,6 +3,7 @@
 mod backends;
 mod listeners;
 mod mounts;
+mod passive;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
@@ -69,15 +70,19 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 pub(super) fn all_keys() -> Vec<&'static str> {
     use self::{
         backends::{FS, S3},
-        listeners::{LISTENER, PASSIVE},
+        listeners::LISTENER,
         mounts::MOUNT,
+        passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL},
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 12] = [
+    let tables: [&[&str]; 15] = [
         &ROOT,
         &LISTENER,
         &TLS,
         &PASSIVE,
+        &ADDRESS,
+        &BY_CLIENT,
+        &PROXY_PROTOCOL,
         &FS,
         &S3,
         &MOUNT,
