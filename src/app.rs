@@ -37,6 +37,11 @@ impl App {
     /// The first thing that cannot be opened, with its name.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let users = Users::load(&config.users_file)?;
+        let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+        if !unknown.is_empty() {
+            let file = config.users_file.display();
+            anyhow::bail!("{file}: {}", unknown.join("; "));
+        }
         let mut stores = Stores::new();
         for (name, backend) in &config.backends {
             let opened = store::open(backend, &config.timeouts)
@@ -49,6 +54,7 @@ impl App {
                 mounts: config.mounts,
                 stores: Arc::new(stores),
             }),
+            profiles: config.profiles,
             timeouts: config.timeouts,
             login_failures: config.limits.login_failures,
             budget: Budget::new(config.limits.upload_memory_bytes),

@@ -33,7 +33,12 @@ fn check(file: &Path) -> Result<String, Failure> {
     let config = Config::load(file)?;
     let mut mistakes = Vec::new();
     let users = match Users::load(&config.users_file) {
-        Ok(users) => users.len(),
+        Ok(users) => {
+            let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+            let file = config.users_file.display();
+            mistakes.extend(unknown.iter().map(|mistake| format!("{file}: {mistake}")));
+            users.len()
+        }
         Err(errors) => {
             mistakes.extend(errors.to_string().lines().map(str::to_owned));
             0
@@ -231,6 +236,21 @@ mod tests {
             assert!(listed.contains(expected), "{expected}\n{listed}");
         }
         assert_eq!(listed.lines().count(), 4, "{listed}");
+    }
+
+    #[test]
+    fn profile_that_only_the_users_file_knows_is_a_mistake() {
+        let directory = directory_with_configuration();
+        let hash = Users::hash("word").unwrap();
+        let users = format!("users: [{{name: a, password_hash: {hash:?}, profile: old}}]");
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        let file = directory.path().join("causeway.yaml");
+        let failure = check(&file).unwrap_err().to_string();
+        let expected = "user \"a\": no profile has the name \"old\"";
+        assert!(failure.contains(expected), "{failure}");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}profiles: {{old: {{}}}}\n")).unwrap();
+        check(&file).unwrap();
     }
 
     #[test]

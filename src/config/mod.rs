@@ -7,6 +7,7 @@
 
 mod error;
 mod passive;
+mod profile;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::{
 pub use self::{
     error::{ConfigError, ConfigErrors},
     passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+    profile::{EmptyUpload, ListDate, ListStyle, Profile},
 };
 use crate::access::Mount;
 
@@ -33,6 +35,8 @@ use crate::access::Mount;
 pub struct Config {
     /// At least one; names are unique.
     pub listeners: Vec<Listener>,
+    /// What devices need, by name, as listeners and users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// The users file.
     pub users_file: PathBuf,
     /// By name, as mounts refer to them.
@@ -68,6 +72,10 @@ pub struct Listener {
     pub proxy_protocol: ProxyProtocol,
     /// What ends an upload.
     pub upload_end: UploadEnd,
+    /// What its devices need; a user's own profile wins after login.
+    pub profile: Arc<Profile>,
+    /// Whether to log which switch a device would have needed.
+    pub learn: bool,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }

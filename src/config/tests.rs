@@ -100,6 +100,12 @@ fn defaults_of_the_example_are_those_of_the_code() {
     let (written_listener, listener) = (&written.listeners[0], &default.listeners[0]);
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
+    let written_profile = Profile {
+        greeting: None,
+        upload_end: None,
+        ..(*written_listener.profile).clone()
+    };
+    assert_eq!(written_profile, *listener.profile);
     let address = PublicAddress::Connection;
     let written_passive = Passive {
         address,
@@ -270,6 +276,21 @@ fn each_mistake_names_its_path() {
             "mode: explicit",
             "mode: explicit, passive: {address: 0.0.0.0}",
             "listeners[0].passive.address: 0.0.0.0",
+        ),
+        (
+            "users:",
+            "profiles: {old: {list_time_zone: \"+2:00\"}}\nusers:",
+            "profiles.old.list_time_zone: expected a distance from UTC",
+        ),
+        (
+            "users:",
+            "profiles: {old: {name_charset: utf-16le}}\nusers:",
+            "profiles.old.name_charset: expected a charset",
+        ),
+        (
+            "mode: explicit}]",
+            "mode: explicit, profile: od}]\nprofiles: {old: {}}",
+            "listeners[0].profile: no profile has the name \"od\"",
         ),
         (
             "mode: explicit",

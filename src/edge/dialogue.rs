@@ -3,6 +3,8 @@
 
 use std::net::Ipv4Addr;
 
+use encoding_rs::UTF_8;
+
 use super::{
     command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
     control::Control,
@@ -36,6 +38,9 @@ pub(super) async fn carry_out(
     if command.is_transfer() {
         return transfer::run(session, control, command, markers.restart).await;
     }
+    if let Some(reply) = ignored(session, &command) {
+        return Next::Answer(reply);
+    }
     match command {
         Command::User(name) => user(session, name),
         Command::Pass(password) => password_for(session, password).await,
@@ -49,7 +54,14 @@ pub(super) async fn carry_out(
         }
         Command::Ccc => answer(533, "Control connection is not protected"),
         Command::Feat => Next::Answer(features(session)),
-        Command::Opts(Opt::Utf8On) => answer(200, "UTF-8 is always on"),
+        Command::Opts(Opt::Utf8On) => {
+            session.charset_said = Some(UTF_8);
+            answer(200, "UTF-8 is on")
+        }
+        Command::Opts(Opt::Utf8Off) if session.profile.name_charset != UTF_8 => {
+            session.charset_said = None;
+            answer(200, "UTF-8 is off")
+        }
         Command::Opts(Opt::Utf8Off) => answer(504, "UTF-8 is always on"),
         Command::Opts(Opt::Mlst(facts)) => {
             session.facts = facts;
@@ -89,6 +101,24 @@ pub(super) async fn carry_out(
         | Command::Mfmt { .. }
         | Command::Mff { .. } => answer(502, "Command not implemented"),
         file => files::carry_out(session, file, markers.rename_source).await,
+    }
+}
+
+/// Success for what the profile says to ignore.
+fn ignored(session: &Session, command: &Command) -> Option<Reply> {
+    let profile = &session.profile;
+    match command {
+        Command::Mfmt { time, path } if profile.ignore_set_time => {
+            let text = format!("Modify={}; {path}", crate::store::listing::mdtm(*time));
+            Some(Reply::new(213, text))
+        }
+        Command::Site(SiteCommand::Utime { .. }) if profile.ignore_set_time => {
+            Some(Reply::new(200, "SITE UTIME ok"))
+        }
+        Command::Site(SiteCommand::Chmod { .. }) if profile.ignore_chmod => {
+            Some(Reply::new(200, "SITE CHMOD ok"))
+        }
+        _ => None,
     }
 }
 
@@ -226,6 +256,11 @@ fn features(session: &Session) -> Reply {
         &facts,
         "CLNT",
     ]);
+    lines.retain(|line| match *line {
+        "EPSV" => session.offers_epsv(),
+        "UTF8" => session.charset() == UTF_8,
+        _ => true,
+    });
     Reply::multi_line(211, lines, "End")
 }
 
@@ -284,6 +319,9 @@ async fn passive(session: &mut Session) -> Next {
 }
 
 async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
+    if !session.offers_epsv() {
+        return answer(502, "EPSV is off here: use PASV");
+    }
     let is_ipv4 = session.is_ipv4();
     match argument {
         EpsvArgument::All => {
@@ -296,7 +334,10 @@ async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next
         EpsvArgument::None | EpsvArgument::Ipv4 | EpsvArgument::Ipv6 => {}
     }
     match open_passive(session).await {
-        Ok(port) => answer(229, format!("Entering Extended Passive Mode (|||{port}|)")),
+        Ok(port) => {
+            session.extended = true;
+            answer(229, format!("Entering Extended Passive Mode (|||{port}|)"))
+        }
         Err(reply) => Next::Answer(reply),
     }
 }
@@ -306,6 +347,7 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
     if let Some(last) = session.passive.take() {
         last.close().await;
     }
+    session.extended = false;
     let network = &session.door.network;
     let opened = PassivePort::open(
         &network.ports,

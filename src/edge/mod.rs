@@ -8,11 +8,13 @@
 //! Called by [`crate::listen`] with an admitted connection; calls [`crate::engine`] and, for the
 //! checks before a `150`, [`crate::store`].
 
+mod charset;
 pub mod command;
 mod control;
 mod data;
 mod dialogue;
 mod files;
+mod learn;
 pub mod line;
 mod network;
 mod passive;
@@ -22,7 +24,7 @@ mod session;
 mod tls;
 mod transfer;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
@@ -31,6 +33,7 @@ pub(crate) use self::passive::listen_with_backlog;
 use self::{
     command::Rejection,
     control::{Control, Incoming},
+    learn::Quirk,
     line::LineEvent,
     reply::Reply,
     session::{Next, Session},
@@ -42,7 +45,7 @@ pub use self::{
     tls::{CertificateError, Tls},
 };
 use crate::{
-    config::{Listener, Mode, Timeouts},
+    config::{Listener, Mode, Profile, Timeouts},
     engine::Surroundings,
     observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
@@ -57,6 +60,8 @@ const QUEUED_COMMANDS: usize = 32;
 pub struct Shared {
     /// Logins, mounts, stores.
     pub surroundings: Arc<Surroundings>,
+    /// What devices need, by name, as users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Failed logins on one connection before 421.
@@ -132,10 +137,10 @@ async fn open(
             }
         },
     };
-    control
-        .send(&Reply::new(220, "FTP server ready"))
-        .await
-        .ok()?;
+    let profile = &door.config.profile;
+    control.speak(profile.name_charset);
+    let greeting = profile.greeting.as_deref().unwrap_or("FTP server ready");
+    control.send(&Reply::new(220, greeting)).await.ok()?;
     let session = Session::new(arrival, local, door, shared);
     Some((control, session))
 }
@@ -206,7 +211,7 @@ type Ended = (End, Option<Control>);
 
 /// Parses and carries out one line; gives the connection back while the session goes on.
 async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Result<Control, Ended> {
-    let parsed = command::parse(line);
+    let parsed = command::parse_in(line, session.charset());
     let command = match parsed {
         Ok(command) => command,
         Err(Rejection::Ignore) => return Ok(control),
@@ -215,6 +220,7 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             return Err((End::Gone, None));
         }
         Err(Rejection::Answer(reply)) => {
+            session.learn_charset(line);
             session.forget_pending();
             session.count("unknown", reply.code());
             return match control.send(&reply).await {
@@ -224,8 +230,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         }
     };
     let verb = command.verb();
+    let quirk = Quirk::behind(&command);
     session.last_command = Instant::now();
     let outcome = dialogue::carry_out(session, &mut control, command).await;
+    session.adopt_profile();
+    control.speak(session.charset());
     let reply = match outcome {
         Next::Answer(reply) => reply,
         // A transfer has sent its replies itself.
@@ -249,6 +258,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     };
     session.last_command = Instant::now();
     session.count(verb, reply.code());
+    if let Some(quirk) = quirk
+        && reply.code() >= 500
+    {
+        session.learn(quirk);
+    }
     match control.send(&reply).await {
         Ok(()) => Ok(control),
         Err(_) => Err((End::Gone, None)),

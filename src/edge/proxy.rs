@@ -112,10 +112,10 @@ impl HeaderReader {
                 self.count(outcome);
                 // A balancer's health check that only connects ends up here every few seconds.
                 if matches!(error, HeaderError::Closed(_)) {
-                    tracing::debug!(%from, channel, %error, "connection without PROXY header closed");
+                    tracing::debug!(%from, channel, %error, "no PROXY header that counts, connection closed");
                 } else {
                     let listener = &*self.listener;
-                    tracing::warn!(%from, listener, channel, %error, "connection without PROXY header closed");
+                    tracing::warn!(%from, listener, channel, %error, "no PROXY header that counts, connection closed");
                 }
                 None
             }

@@ -85,6 +85,15 @@ pub struct PassiveRefusalLabels {
     pub reason: &'static str,
 }
 
+/// A switch that a device would have needed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuirkLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// A key of the configuration.
+    pub quirk: &'static str,
+}
+
 /// How a connection that must begin with a PROXY header began.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProxyHeaderLabels {
@@ -126,6 +135,8 @@ pub struct Metrics {
     pub passive_refusals: Family<PassiveRefusalLabels, Counter>,
     /// Data connections from the wrong address, closed.
     pub data_strangers: Family<ListenerLabels, Counter>,
+    /// Sessions that would have needed a switch (`learn: true`).
+    pub learned_quirks: Family<QuirkLabels, Counter>,
     /// Connections that must begin with a PROXY header.
     pub proxy_headers: Family<ProxyHeaderLabels, Counter>,
     /// 1 while new connections are admitted.
@@ -152,6 +163,7 @@ impl Metrics {
             passive_ports_free: Family::default(),
             passive_refusals: Family::default(),
             data_strangers: Family::default(),
+            learned_quirks: Family::default(),
             proxy_headers: Family::default(),
             ready: Gauge::default(),
         };
@@ -220,6 +232,11 @@ impl Metrics {
             "data_strangers",
             "Data connections from the wrong address, closed",
             self.data_strangers.clone(),
+        );
+        registry.register(
+            "learned_quirks",
+            "Sessions that would have needed a switch, by its key",
+            self.learned_quirks.clone(),
         );
         registry.register(
             "proxy_headers",

@@ -28,6 +28,12 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// Passive ports: how many, whose, on which address.
+mod passive;
+/// What a profile changes for a device, and what `learn` says.
+mod profiles;
+/// PROXY headers of a load balancer, on control and data connections.
+mod proxy;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
 /// What may be imported where, and what no file may say.

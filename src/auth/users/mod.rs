@@ -48,6 +48,7 @@ struct User {
     account: Arc<Account>,
     hash: PasswordHashString,
     enabled: bool,
+    profile: Option<String>,
 }
 
 impl Users {
@@ -66,6 +67,21 @@ impl Users {
         let decoy =
             decoy(&users).map_err(|error| ConfigErrors::of_file(file, error.to_string()))?;
         Ok(Self { users, decoy })
+    }
+
+    /// The name of the profile of a user.
+    pub fn profile(&self, name: &str) -> Option<&str> {
+        self.users.get(name)?.profile.as_deref()
+    }
+
+    /// One sentence for each user with a profile that `is_known` does not know.
+    pub fn unknown_profiles(&self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let mistake = |(name, user): (&String, &User)| {
+            let profile = user.profile.as_deref()?;
+            let message = format!("user {name:?}: no profile has the name {profile:?}");
+            (!is_known(profile)).then_some(message)
+        };
+        self.users.iter().filter_map(mistake).collect()
     }
 
     /// How many users there are, disabled ones included.
@@ -125,7 +141,14 @@ fn users(root: &Table<'_>) -> Option<BTreeMap<String, User>> {
 }
 
 fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)> {
-    let table = item.table(&["name", "password_hash", "home", "read_only", "enabled"])?;
+    let table = item.table(&[
+        "name",
+        "password_hash",
+        "home",
+        "read_only",
+        "enabled",
+        "profile",
+    ])?;
     let name = name(&table);
     if let Some(name) = &name
         && !names.insert(name.clone())
@@ -146,6 +169,7 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
     };
     let read_only = table.boolean("read_only", false);
     let enabled = table.boolean("enabled", true);
+    let profile = table.optional_text("profile", "the name of a profile");
     let account = Account {
         name: name?,
         home: home?,
@@ -158,6 +182,7 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
             account: Arc::new(account),
             hash: hash?,
             enabled: enabled?,
+            profile: profile?.map(|text| text.value),
         },
     ))
 }

@@ -9,10 +9,11 @@ use super::{
     },
     CONNECTIONS, Located,
     passive::passive_and_proxy,
+    profiles::{Profiles, profile_of},
     socket_address,
 };
 
-pub(super) const LISTENER: [&str; 9] = [
+pub(super) const LISTENER: [&str; 11] = [
     "name",
     "address",
     "mode",
@@ -21,6 +22,8 @@ pub(super) const LISTENER: [&str; 9] = [
     "passive",
     "proxy_protocol",
     "upload_end",
+    "profile",
+    "learn",
     "connections",
 ];
 pub(super) const TLS: [&str; 2] = ["certificate_file", "key_file"];
@@ -28,7 +31,7 @@ pub(super) const TLS: [&str; 2] = ["certificate_file", "key_file"];
 const MODES: [(&str, Mode); 2] = [("explicit", Mode::Explicit), ("implicit", Mode::Implicit)];
 const CLEAR_TEXTS: [(&str, ClearText); 2] =
     [("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
-const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
+pub(super) const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
     ("close_notify", UploadEnd::CloseNotify),
     ("fin", UploadEnd::Fin),
 ];
@@ -37,6 +40,7 @@ pub(super) fn listeners(
     root: &Table<'_>,
     tls: Option<&Option<Tls>>,
     connections: usize,
+    profiles: Option<&Profiles>,
 ) -> Option<Located<Listener>> {
     let items = root.list("listeners", "a list of at least one listener")?;
     if items.is_empty() {
@@ -60,7 +64,7 @@ pub(super) fn listeners(
                 );
             }
         }
-        if let Some(listener) = listener(&table, name, tls, connections) {
+        if let Some(listener) = listener(&table, name, tls, connections, profiles) {
             listeners.push((item.path().to_owned(), listener));
         }
     }
@@ -72,6 +76,7 @@ fn listener(
     name: Option<Text>,
     default_tls: Option<&Option<Tls>>,
     connections: usize,
+    profiles: Option<&Profiles>,
 ) -> Option<Listener> {
     let address = socket_address(table, "address", "0.0.0.0:2121 or [::]:2121");
     let mode = table.required_choice("mode", &MODES);
@@ -97,6 +102,8 @@ fn listener(
     };
     let network = passive_and_proxy(table);
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
+    let profile = profile_of(table, profiles);
+    let learn = table.boolean("learn", false);
     let connections = table.integer("connections", connections, CONNECTIONS);
     let (passive, proxy_protocol) = network?;
     Some(Listener {
@@ -108,6 +115,8 @@ fn listener(
         passive,
         proxy_protocol,
         upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
+        profile: profile?,
+        learn: learn?,
         connections: connections?,
     })
 }

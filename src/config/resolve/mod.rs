@@ -4,6 +4,7 @@ mod backends;
 mod listeners;
 mod mounts;
 mod passive;
+mod profiles;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
@@ -14,6 +15,7 @@ use self::{
     backends::backends,
     listeners::{TLS, listeners, tls},
     mounts::mounts,
+    profiles::profiles,
 };
 use super::{
     Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
@@ -27,8 +29,9 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 9] = [
+const ROOT: [&str; 10] = [
     "listeners",
+    "profiles",
     "tls",
     "users",
     "backends",
@@ -73,9 +76,10 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         listeners::LISTENER,
         mounts::MOUNT,
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL},
+        profiles::PROFILE,
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 15] = [
+    let tables: [&[&str]; 16] = [
         &ROOT,
         &LISTENER,
         &TLS,
@@ -83,6 +87,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &ADDRESS,
         &BY_CLIENT,
         &PROXY_PROTOCOL,
+        &PROFILE,
         &FS,
         &S3,
         &MOUNT,
@@ -118,7 +123,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     let default_connections = limits
         .as_ref()
         .map_or(usize::MAX, |limits| limits.connections);
-    let listeners = listeners(root, tls.as_ref(), default_connections);
+    let profiles = profiles(root);
+    let listeners = listeners(root, tls.as_ref(), default_connections, profiles.as_ref());
     let users_file = root
         .required("users", "a table with the key `file`")
         .and_then(|item| item.table(&["file"]))
@@ -153,6 +159,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
             .into_iter()
             .map(|(_, listener)| listener)
             .collect(),
+        profiles: profiles?,
         users_file: users_file?,
         backends: backends?.1,
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),

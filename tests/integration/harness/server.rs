@@ -50,6 +50,7 @@ pub(crate) struct Server {
 #[must_use]
 pub(crate) struct Builder {
     config: Value,
+    user_profiles: Vec<(String, String)>,
 }
 
 impl Server {
@@ -69,6 +70,7 @@ impl Server {
             })
         };
         Builder {
+            user_profiles: Vec::new(),
             config: json!({
                 "listeners": [
                     listener("explicit", "127.0.0.1:0", "explicit"),
@@ -199,6 +201,13 @@ impl Builder {
         self
     }
 
+    /// Gives a user a profile.
+    pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
+        self.user_profiles
+            .push((user.to_owned(), profile.to_owned()));
+        self
+    }
+
     /// Writes the files, starts the binary and waits until it is ready.
     ///
     /// # Panics
@@ -206,7 +215,12 @@ impl Builder {
     pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().unwrap();
         let authority = write_certificates(directory.path());
-        fs::write(directory.path().join("users.yaml"), users_file()).unwrap();
+        let mut users = users_file();
+        for (user, profile) in &self.user_profiles {
+            let name = format!("name: {user}\n");
+            users = users.replace(&name, &format!("{name}    profile: {profile}\n"));
+        }
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
         self.config["tls"] = json!({
             "certificate_file": directory.path().join("cert.pem"),
             "key_file": directory.path().join("key.pem"),
