@@ -10,7 +10,7 @@ use crate::{
     admin::Admin,
     auth::{Authentication, Users},
     config::Config,
-    edge::{Door, PortPool, Shared, Tls, keep_current},
+    edge::{Door, Network, Shared, Tls, keep_current},
     engine::Surroundings,
     listen::{Admission, Listening},
     observe::metrics::Metrics,
@@ -40,6 +40,11 @@ impl App {
     /// The first thing that cannot be opened, with its name.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let users = Users::load(&config.users_file)?;
+        let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+        if !unknown.is_empty() {
+            let file = config.users_file.display();
+            anyhow::bail!("{file}: {}", unknown.join("; "));
+        }
         let mut stores = Stores::new();
         for (name, backend) in &config.backends {
             let opened = store::open(backend, &config.timeouts)
@@ -52,6 +57,7 @@ impl App {
                 mounts: config.mounts,
                 stores: Arc::new(stores),
             }),
+            profiles: config.profiles,
             timeouts: config.timeouts,
             login_failures: config.limits.login_failures,
             budget: Budget::new(config.limits.upload_memory_bytes),
@@ -70,9 +76,10 @@ impl App {
             let door = Door {
                 tls: Tls::open(&listener.tls, listener.resumption)
                     .with_context(|| format!("listener {name}"))?,
-                ports: PortPool::new(&listener.passive.ports),
+                network: Network::new(&listener, &shared.metrics),
                 config: listener,
             };
+            door.network.resolve().await;
             let wanted = door.config.address;
             let door = Arc::new(door);
             doors.push(Arc::clone(&door));

@@ -61,6 +61,11 @@ impl Authentication {
         self.users.verify_certificate(user, identities).is_some()
     }
 
+    /// The name of the profile of an account.
+    pub fn profile(&self, account: &str) -> Option<&str> {
+        self.users.profile(account)
+    }
+
     /// The account, or `None` for an unknown user and a wrong password alike, after the same work.
     pub async fn log_in(&self, attempt: Attempt) -> Option<Arc<Account>> {
         let Attempt {

@@ -23,6 +23,9 @@ fn check(file: &Path) -> Result<String, Failure> {
     let users = match Users::load(&config.users_file) {
         Ok(users) => {
             warnings.extend(useless_certificates(&config, &users));
+            let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+            let file = config.users_file.display();
+            mistakes.extend(unknown.iter().map(|mistake| format!("{file}: {mistake}")));
             users.len()
         }
         Err(errors) => {
@@ -224,6 +227,21 @@ mod tests {
         let summary = check(&directory.path().join("causeway.yaml")).unwrap();
         let expected = "warning: user \"plc\" needs a certificate, and no listener";
         assert!(summary.contains(expected), "{summary}");
+    }
+
+    #[test]
+    fn profile_that_only_the_users_file_knows_is_a_mistake() {
+        let directory = directory_with_configuration();
+        let hash = Users::hash("word").unwrap();
+        let users = format!("users: [{{name: a, password_hash: {hash:?}, profile: old}}]");
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        let file = directory.path().join("causeway.yaml");
+        let failure = check(&file).unwrap_err().to_string();
+        let expected = "user \"a\": no profile has the name \"old\"";
+        assert!(failure.contains(expected), "{failure}");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}profiles: {{old: {{}}}}\n")).unwrap();
+        check(&file).unwrap();
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! (unknown keys included), [`resolve`] says what they mean.
 
 mod error;
+mod passive;
+mod profile;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -16,8 +18,7 @@ pub(crate) mod yaml;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,6 +26,8 @@ use std::{
 
 pub use self::{
     error::{ConfigError, ConfigErrors},
+    passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+    profile::{EmptyUpload, ListDate, ListStyle, Profile},
     tls::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
@@ -37,6 +40,8 @@ use crate::access::Mount;
 pub struct Config {
     /// At least one; names are unique.
     pub listeners: Vec<Listener>,
+    /// What devices need, by name, as listeners and users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// The users file.
     pub users_file: PathBuf,
     /// By name, as mounts refer to them.
@@ -70,8 +75,14 @@ pub struct Listener {
     pub resumption: Resumption,
     /// Passive data connections.
     pub passive: Passive,
+    /// Headers of a load balancer in front.
+    pub proxy_protocol: ProxyProtocol,
     /// What ends an upload.
     pub upload_end: UploadEnd,
+    /// What its devices need; a user's own profile wins after login.
+    pub profile: Arc<Profile>,
+    /// Whether to log which switch a device would have needed.
+    pub learn: bool,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }
@@ -101,15 +112,6 @@ pub enum UploadEnd {
     CloseNotify,
     /// Also a TCP FIN, for devices that never send one; counted and logged for each upload.
     Fin,
-}
-
-/// Where data connections arrive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passive {
-    /// Address in the 227 reply; `None` is the one the client reached.
-    pub address: Option<IpAddr>,
-    /// Ports to listen on; `0..=0` lets the system choose.
-    pub ports: RangeInclusive<u16>,
 }
 
 /// A place for bytes.

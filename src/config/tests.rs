@@ -101,7 +101,22 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
     assert_eq!(written_listener.resumption, listener.resumption);
-    assert_eq!(written_listener.passive.ports, listener.passive.ports);
+    let written_profile = Profile {
+        greeting: None,
+        upload_end: None,
+        ..(*written_listener.profile).clone()
+    };
+    assert_eq!(written_profile, *listener.profile);
+    let address = PublicAddress::Connection;
+    let written_passive = Passive {
+        address,
+        ..written_listener.passive.clone()
+    };
+    assert_eq!(written_passive, listener.passive);
+    assert_eq!(
+        written_listener.proxy_protocol.header,
+        listener.proxy_protocol.header
+    );
     assert_eq!(written_listener.connections, listener.connections);
     // The second listener has the top-level `tls`.
     let (written_tls, tls) = (&written.listeners[1].tls, &listener.tls);
@@ -269,6 +284,51 @@ fn each_mistake_names_its_path() {
             "mode: explicit",
             "mode: explicit, passive: {address: 0.0.0.0}",
             "listeners[0].passive.address: 0.0.0.0",
+        ),
+        (
+            "users:",
+            "profiles: {old: {list_time_zone: \"+2:00\"}}\nusers:",
+            "profiles.old.list_time_zone: expected a distance from UTC",
+        ),
+        (
+            "users:",
+            "profiles: {old: {name_charset: utf-16le}}\nusers:",
+            "profiles.old.name_charset: expected a charset",
+        ),
+        (
+            "mode: explicit}]",
+            "mode: explicit, profile: od}]\nprofiles: {old: {}}",
+            "listeners[0].profile: no profile has the name \"od\"",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: \"a b\"}}",
+            "listeners[0].passive.address.dns: expected a host name",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {by_client: [{clients: 10.0.0.0/40, address: 1.2.3.4}]}}",
+            "listeners[0].passive.address.by_client[0].clients: expected a network",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: a, by_client: []}}",
+            "listeners[0].passive.address: expected an IPv4 address",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: from_proxy}",
+            "listeners[0].passive: `address: from_proxy` needs",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {control: required}",
+            "listeners[0].proxy_protocol.trusted_networks: missing",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {data: required, trusted_networks: [10.0.0.1, x]}",
+            "listeners[0].proxy_protocol.trusted_networks[1]: expected a network",
         ),
         (
             "tls: {certificate_file: c.pem, key_file: k.pem}",

@@ -8,6 +8,7 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
+use encoding_rs::{Encoding, UTF_8};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    charset,
     data::{TLS_HANDSHAKE_RECORD, has_spoken},
     line::{LineBuffer, LineEvent},
     reply::Reply,
@@ -37,6 +39,8 @@ pub(super) struct Control {
     lines: LineBuffer,
     /// Longest wait for the client to take a reply.
     reply_deadline: Duration,
+    /// Of names in replies.
+    charset: &'static Encoding,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,13 @@ impl Control {
             unread: BytesMut::new(),
             lines: LineBuffer::new(),
             reply_deadline,
+            charset: UTF_8,
         }
+    }
+
+    /// Names in replies are sent in `charset` from now on.
+    pub(super) fn speak(&mut self, charset: &'static Encoding) {
+        self.charset = charset;
     }
 
     /// Waits for the next line.
@@ -126,7 +136,11 @@ impl Control {
     /// # Errors
     /// The client did not take it within the deadline, or is gone.
     pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let bytes = reply.render();
+        let mut bytes = reply.render();
+        if self.charset != UTF_8 {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            bytes = charset::encode(text, self.charset);
+        }
         let write = async {
             match &mut self.stream {
                 Stream::Clear(stream) => stream.write_all(&bytes).await,
@@ -162,7 +176,8 @@ impl Control {
             }
         }
         let (stream, session, handshake) = tls.accept_control(stream, deadline).await?;
-        let control = Self::encrypted(stream, self.reply_deadline);
+        let mut control = Self::encrypted(stream, self.reply_deadline);
+        control.speak(self.charset);
         Ok((control, session, handshake))
     }
 

@@ -1,7 +1,9 @@
 //! What each command is answered: everything that needs neither file nor data connection, and the
 //! way to [`super::files`] and [`super::transfer`] for what does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
+
+use encoding_rs::UTF_8;
 
 use super::{
     command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
@@ -16,7 +18,7 @@ use crate::{
     auth::{Attempt, Proof},
     config::{ClearText, Mode},
     engine::Engine,
-    observe::metrics::{ListenerLabels, LoginLabels},
+    observe::metrics::LoginLabels,
 };
 
 /// A failed login is answered after this much times the number of failures (RFC 2577 §5).
@@ -36,6 +38,9 @@ pub(super) async fn carry_out(
     if command.is_transfer() {
         return transfer::run(session, control, command, markers.restart).await;
     }
+    if let Some(reply) = ignored(session, &command) {
+        return Next::Answer(reply);
+    }
     match command {
         Command::User(name) => user(session, name).await,
         Command::Pass(password) => password_for(session, password).await,
@@ -49,7 +54,14 @@ pub(super) async fn carry_out(
         }
         Command::Ccc => answer(533, "Control connection is not protected"),
         Command::Feat => Next::Answer(features(session)),
-        Command::Opts(Opt::Utf8On) => answer(200, "UTF-8 is always on"),
+        Command::Opts(Opt::Utf8On) => {
+            session.charset_said = Some(UTF_8);
+            answer(200, "UTF-8 is on")
+        }
+        Command::Opts(Opt::Utf8Off) if session.profile.name_charset != UTF_8 => {
+            session.charset_said = None;
+            answer(200, "UTF-8 is off")
+        }
         Command::Opts(Opt::Utf8Off) => answer(504, "UTF-8 is always on"),
         Command::Opts(Opt::Mlst(facts)) => {
             session.facts = facts;
@@ -89,6 +101,24 @@ pub(super) async fn carry_out(
         | Command::Mfmt { .. }
         | Command::Mff { .. } => answer(502, "Command not implemented"),
         file => files::carry_out(session, file, markers.rename_source).await,
+    }
+}
+
+/// Success for what the profile says to ignore.
+fn ignored(session: &Session, command: &Command) -> Option<Reply> {
+    let profile = &session.profile;
+    match command {
+        Command::Mfmt { time, path } if profile.ignore_set_time => {
+            let text = format!("Modify={}; {path}", crate::store::listing::mdtm(*time));
+            Some(Reply::new(213, text))
+        }
+        Command::Site(SiteCommand::Utime { .. }) if profile.ignore_set_time => {
+            Some(Reply::new(200, "SITE UTIME ok"))
+        }
+        Command::Site(SiteCommand::Chmod { .. }) if profile.ignore_chmod => {
+            Some(Reply::new(200, "SITE CHMOD ok"))
+        }
+        _ => None,
     }
 }
 
@@ -263,6 +293,11 @@ fn features(session: &Session) -> Reply {
     if session.door.tls.has_virtual_hosts() {
         lines.push("HOST");
     }
+    lines.retain(|line| match *line {
+        "EPSV" => session.offers_epsv(),
+        "UTF8" => session.charset() == UTF_8,
+        _ => true,
+    });
     Reply::multi_line(211, lines, "End")
 }
 
@@ -317,26 +352,29 @@ async fn passive(session: &mut Session) -> Next {
     if session.extended_only {
         return answer(503, "EPSV ALL was sent: use EPSV");
     }
-    let IpAddr::V4(reached) = session.local.ip().to_canonical() else {
+    if !session.is_ipv4() {
         return answer(425, "PASV works over IPv4 only: use EPSV");
+    }
+    let network = &session.door.network;
+    let Some(address) = network.public.choose(session.reached()) else {
+        network.count_refusal("address");
+        tracing::warn!("no public address for PASV");
+        return answer(425, "No public address is known: use EPSV");
     };
     match open_passive(session).await {
-        Ok(port) => {
-            let address = match session.door.config.passive.address {
-                Some(IpAddr::V4(address)) => address,
-                _ => reached,
-            };
-            answer(
-                227,
-                format!("Entering Passive Mode ({}).", host_and_port(address, port)),
-            )
-        }
+        Ok(port) => answer(
+            227,
+            format!("Entering Passive Mode ({}).", host_and_port(address, port)),
+        ),
         Err(reply) => Next::Answer(reply),
     }
 }
 
 async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
-    let is_ipv4 = session.local.ip().to_canonical().is_ipv4();
+    if !session.offers_epsv() {
+        return answer(502, "EPSV is off here: use PASV");
+    }
+    let is_ipv4 = session.is_ipv4();
     match argument {
         EpsvArgument::All => {
             session.extended_only = true;
@@ -348,7 +386,10 @@ async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next
         EpsvArgument::None | EpsvArgument::Ipv4 | EpsvArgument::Ipv6 => {}
     }
     match open_passive(session).await {
-        Ok(port) => answer(229, format!("Entering Extended Passive Mode (|||{port}|)")),
+        Ok(port) => {
+            session.extended = true;
+            answer(229, format!("Entering Extended Passive Mode (|||{port}|)"))
+        }
         Err(reply) => Next::Answer(reply),
     }
 }
@@ -358,21 +399,15 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
     if let Some(last) = session.passive.take() {
         last.close().await;
     }
-    let pool = &session.door.ports;
-    let tasks = session.shared.drain.tasks();
-    let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
-    if pool.size() > 0 {
-        let labels = ListenerLabels {
-            listener: session.door.config.name.to_string(),
-        };
-        let free = i64::try_from(pool.free()).unwrap_or(i64::MAX);
-        session
-            .shared
-            .metrics
-            .passive_ports_free
-            .get_or_create(&labels)
-            .set(free);
-    }
+    session.extended = false;
+    let network = &session.door.network;
+    let opened = PassivePort::open(
+        &network.ports,
+        session.holder(),
+        session.passive_address(),
+        network.gate(session.peer.ip()),
+        session.shared.drain.tasks(),
+    );
     match opened {
         Ok(port) => {
             let number = port.address().port();
@@ -380,10 +415,20 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
             Ok(number)
         }
         Err(PassiveError::Exhausted) => {
+            network.count_refusal("empty");
             tracing::warn!("no passive port is free");
             Err(Reply::new(425, "No passive port is free, try again later"))
         }
+        Err(PassiveError::ShareUsed) => {
+            network.count_refusal("share");
+            tracing::warn!("the user has its share of passive ports");
+            Err(Reply::new(
+                425,
+                "Too many passive ports for one user, try again later",
+            ))
+        }
         Err(error) => {
+            network.count_refusal("error");
             tracing::error!(%error, "no passive port");
             Err(Reply::new(425, "Cannot open a passive port"))
         }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     access::{PathError, VirtualPath},
+    config::ListStyle,
     engine::{EngineError, Order},
     store::{
         Kind, Stat, View,
@@ -140,17 +141,17 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let path = resolve_or_here(session, argument)?;
     let view = view(session)?;
     let refused = |failure: Failure| Stop::Refused(refusal(&failure));
-    let now = std::time::SystemTime::now();
+    let (now, style) = (std::time::SystemTime::now(), session.profile.list);
     let stat = view.stat(&path).await.map_err(refused)?;
     let mut rows = vec!["Status:".to_owned()];
     if stat.kind == Kind::File {
-        rows.push(file_row(&path, stat, now));
+        rows.push(file_row(&path, stat, now, style));
         return Ok(Reply::multi_line(213, rows, "End"));
     }
     let mut entries = view.list(&path).await.map_err(refused)?;
     while let Some(entry) = entries.next().await {
         let entry = entry.map_err(|error| refused(error.into()))?;
-        rows.push(crate::store::listing::list_line(&entry, now));
+        rows.push(crate::store::listing::list_line_as(&entry, now, style));
         if rows.len() > STATUS_ROWS {
             return Ok(Reply::multi_line(
                 212,
@@ -163,9 +164,14 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
 }
 
 /// The LIST line of one file.
-fn file_row(path: &VirtualPath, stat: Stat, now: std::time::SystemTime) -> String {
+fn file_row(
+    path: &VirtualPath,
+    stat: Stat,
+    now: std::time::SystemTime,
+    style: ListStyle,
+) -> String {
     let name = path.name().unwrap_or_default().to_owned();
-    crate::store::listing::list_line(&crate::store::Entry { name, stat }, now)
+    crate::store::listing::list_line_as(&crate::store::Entry { name, stat }, now, style)
 }
 
 fn facts_row(

@@ -8,19 +8,23 @@
 //! Called by [`crate::listen`] with an admitted connection; calls [`crate::engine`] and, for the
 //! checks before a `150`, [`crate::store`].
 
+mod charset;
 pub mod command;
 mod control;
 mod data;
 mod dialogue;
 mod files;
+mod learn;
 pub mod line;
+mod network;
 mod passive;
+mod proxy;
 pub mod reply;
 mod session;
 mod tls;
 mod transfer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
@@ -29,16 +33,19 @@ pub(crate) use self::passive::listen_with_backlog;
 use self::{
     command::Rejection,
     control::{Control, Incoming},
+    learn::Quirk,
     line::LineEvent,
     reply::Reply,
     session::{Next, Session},
 };
 pub use self::{
+    network::Network,
     passive::PortPool,
+    proxy::Arrival,
     tls::{Certificate, FileError, FileErrors, Tls, Validity, keep_current},
 };
 use crate::{
-    config::{Listener, Mode, Timeouts},
+    config::{Listener, Mode, Profile, Timeouts},
     engine::Surroundings,
     observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
@@ -53,6 +60,8 @@ const QUEUED_COMMANDS: usize = 32;
 pub struct Shared {
     /// Logins, mounts, stores.
     pub surroundings: Arc<Surroundings>,
+    /// What devices need, by name, as users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Failed logins on one connection before 421.
@@ -72,8 +81,8 @@ pub struct Door {
     pub config: Listener,
     /// Its certificates and what comes of them.
     pub tls: Tls,
-    /// Its passive ports.
-    pub ports: PortPool,
+    /// Its passive ports, and what a balancer says of its clients.
+    pub network: Network,
 }
 
 /// Why a session ends.
@@ -86,13 +95,13 @@ enum End {
 }
 
 /// Serves one admitted connection to its end.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared: Arc<Shared>) {
+pub async fn serve(stream: TcpStream, arrival: Arrival, door: Arc<Door>, shared: Arc<Shared>) {
     let id = format!("{:08x}", rand::random::<u32>());
     let listener = &*door.config.name;
-    let span = tracing::info_span!("session", session = %id, peer = %peer, listener, user = tracing::field::Empty);
+    let span = tracing::info_span!("session", session = %id, peer = %arrival.peer, listener, user = tracing::field::Empty);
     async {
         tracing::debug!("connected");
-        if let Some((control, session)) = open(stream, peer, door, shared).await {
+        if let Some((control, session)) = open(stream, arrival, door, shared).await {
             converse(control, session).await;
         }
         tracing::debug!("disconnected");
@@ -104,7 +113,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared:
 /// TLS on implicit listeners, and the greeting.
 async fn open(
     stream: TcpStream,
-    peer: SocketAddr,
+    arrival: Arrival,
     door: Arc<Door>,
     shared: Arc<Shared>,
 ) -> Option<(Control, Session)> {
@@ -128,11 +137,11 @@ async fn open(
             }
         },
     };
-    control
-        .send(&Reply::new(220, "FTP server ready"))
-        .await
-        .ok()?;
-    let session = Session::new(peer, local, door, shared, tls);
+    let profile = &door.config.profile;
+    control.speak(profile.name_charset);
+    let greeting = profile.greeting.as_deref().unwrap_or("FTP server ready");
+    control.send(&Reply::new(220, greeting)).await.ok()?;
+    let session = Session::new(arrival, local, door, shared, tls);
     Some((control, session))
 }
 
@@ -202,7 +211,7 @@ type Ended = (End, Option<Control>);
 
 /// Parses and carries out one line; gives the connection back while the session goes on.
 async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Result<Control, Ended> {
-    let parsed = command::parse(line);
+    let parsed = command::parse_in(line, session.charset());
     let command = match parsed {
         Ok(command) => command,
         Err(Rejection::Ignore) => return Ok(control),
@@ -211,6 +220,7 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             return Err((End::Gone, None));
         }
         Err(Rejection::Answer(reply)) => {
+            session.learn_charset(line);
             session.forget_pending();
             session.count("unknown", reply.code());
             return match control.send(&reply).await {
@@ -220,8 +230,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         }
     };
     let verb = command.verb();
+    let quirk = Quirk::behind(&command);
     session.last_command = Instant::now();
     let outcome = dialogue::carry_out(session, &mut control, command).await;
+    session.adopt_profile();
+    control.speak(session.charset());
     let reply = match outcome {
         Next::Answer(reply) => reply,
         // A transfer has sent its replies itself.
@@ -245,6 +258,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     };
     session.last_command = Instant::now();
     session.count(verb, reply.code());
+    if let Some(quirk) = quirk
+        && reply.code() >= 500
+    {
+        session.learn(quirk);
+    }
     match control.send(&reply).await {
         Ok(()) => Ok(control),
         Err(_) => Err((End::Gone, None)),

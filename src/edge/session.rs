@@ -1,17 +1,28 @@
 //! [`Session`]: what the edge remembers of one connection.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
+use encoding_rs::{Encoding, UTF_8};
 use tokio::time::Instant;
 
 use super::{
-    Door, Shared, command::MarkerEffect, line::LineEvent, passive::PassivePort, reply::Reply,
+    Arrival, Door, Shared,
+    command::MarkerEffect,
+    learn::{Learned, Quirk},
+    line::LineEvent,
+    passive::{Holder, PassivePort, Reached},
+    reply::Reply,
     tls::SessionTls,
 };
 use crate::{
     access::VirtualPath,
-    config::Mode,
+    config::{Mode, Profile},
     engine::{Engine, Login},
+    observe::metrics::QuirkLabels,
     store::{View, exchange::Exchange, listing::Facts},
 };
 
@@ -21,8 +32,10 @@ pub(super) struct Session {
     pub(super) door: Arc<Door>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
-    /// The address the client reached; passive ports listen there.
-    pub(super) local: SocketAddr,
+    /// Our side of the control connection.
+    local: SocketAddr,
+    /// What the client connected to, where a PROXY header said so.
+    destination: Option<SocketAddr>,
     /// Shared with the storage backend.
     pub(super) exchange: Arc<Exchange>,
     pub(super) login: Arc<Login>,
@@ -44,6 +57,14 @@ pub(super) struct Session {
     /// EPSV ALL was said (RFC 2428 §4).
     pub(super) extended_only: bool,
     pub(super) passive: Option<PassivePort>,
+    /// The last passive port was asked for by EPSV.
+    pub(super) extended: bool,
+    /// What the device needs: the listener's profile, after login the user's.
+    pub(super) profile: Arc<Profile>,
+    profile_is_final: bool,
+    /// What OPTS UTF8 ON chose instead of the profile's charset.
+    pub(super) charset_said: Option<&'static Encoding>,
+    learned: Learned,
     /// Lines that came while a transfer ran.
     pub(super) queue: VecDeque<LineEvent>,
     connected: Instant,
@@ -78,7 +99,7 @@ pub(super) enum Next {
 
 impl Session {
     pub(super) fn new(
-        peer: SocketAddr,
+        arrival: Arrival,
         local: SocketAddr,
         door: Arc<Door>,
         shared: Arc<Shared>,
@@ -88,11 +109,13 @@ impl Session {
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
         // Implicit TLS: as after AUTH TLS, PBSZ 0 and PROT P (C22).
         let implicit = door.config.mode == Mode::Implicit;
+        let profile = Arc::clone(&door.config.profile);
         Self {
             door,
             shared,
-            peer,
+            peer: arrival.peer,
             local,
+            destination: arrival.destination,
             exchange,
             login: Arc::new(login),
             engine: None,
@@ -111,6 +134,11 @@ impl Session {
             facts: Facts::default(),
             extended_only: false,
             passive: None,
+            extended: false,
+            profile,
+            profile_is_final: false,
+            charset_said: None,
+            learned: Learned::default(),
             queue: VecDeque::new(),
             connected: Instant::now(),
             last_command: Instant::now(),
@@ -120,6 +148,96 @@ impl Session {
     /// The logged-in account's files; `None` before login.
     pub(super) fn view(&self) -> Option<&Arc<View>> {
         self.exchange.view()
+    }
+
+    /// The addresses of the control connection.
+    pub(super) fn reached(&self) -> Reached {
+        Reached {
+            client: self.peer.ip(),
+            local: self.local.ip(),
+            through: self.destination.map(|address| address.ip()),
+        }
+    }
+
+    /// Whether the client speaks IPv4, as far as anybody knows.
+    pub(super) fn is_ipv4(&self) -> bool {
+        let reached = self.destination.unwrap_or(self.local);
+        reached.ip().to_canonical().is_ipv4()
+    }
+
+    /// Whether EPSV works: on IPv6 there is nothing else.
+    pub(super) fn offers_epsv(&self) -> bool {
+        self.profile.epsv || !self.is_ipv4()
+    }
+
+    /// Where passive ports listen: where the control connection arrived, as routes and firewalls
+    /// know it. Clients that reach us past the balancer may arrive anywhere.
+    pub(super) fn passive_address(&self) -> IpAddr {
+        if self.destination.is_none() || self.door.network.data_is_proxied() {
+            return self.local.ip();
+        }
+        if self.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+
+    /// Charset of names in this session.
+    pub(super) fn charset(&self) -> &'static Encoding {
+        self.charset_said.unwrap_or(self.profile.name_charset)
+    }
+
+    /// After login: the user's profile, if it has one.
+    pub(super) fn adopt_profile(&mut self) {
+        let Some(view) = self.exchange.view() else {
+            return;
+        };
+        if std::mem::replace(&mut self.profile_is_final, true) {
+            return;
+        }
+        let shared = &self.shared;
+        let name = shared
+            .surroundings
+            .authentication
+            .profile(&view.account().name);
+        if let Some(profile) = name.and_then(|name| shared.profiles.get(name)) {
+            self.profile = Arc::clone(profile);
+        }
+    }
+
+    /// Notes that the device would have needed a switch that is off.
+    pub(super) fn learn(&self, quirk: Quirk) {
+        if !self.door.config.learn || !self.learned.insert(quirk) {
+            return;
+        }
+        let label = quirk.label();
+        tracing::info!(quirk = label, "device would have needed a switch");
+        let labels = QuirkLabels {
+            listener: self.door.config.name.to_string(),
+            quirk: label,
+        };
+        self.shared
+            .metrics
+            .learned_quirks
+            .get_or_create(&labels)
+            .inc();
+    }
+
+    /// Notes a refused line whose bytes are no UTF-8 (and no Telnet, which begins with 0xFF).
+    pub(super) fn learn_charset(&self, line: &[u8]) {
+        let foreign = std::str::from_utf8(line).is_err() && !line.contains(&0xFF);
+        if foreign && self.charset() == UTF_8 {
+            self.learn(Quirk::NameCharset);
+        }
+    }
+
+    /// Whose share of the passive ports the session's port belongs to.
+    pub(super) fn holder(&self) -> Holder {
+        match self.view() {
+            Some(view) => Holder::User(view.account().name.clone()),
+            None => Holder::Address(self.peer.ip()),
+        }
     }
 
     /// After AUTH: whatever was said in clear is forgotten (S2, S3).
@@ -136,6 +254,7 @@ impl Session {
         self.passive = None;
         self.extended_only = false;
         self.facts = Facts::default();
+        self.charset_said = None;
     }
 
     /// After a login: the TLS sessions of this connection are now the account's.

@@ -14,14 +14,15 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{
-    QUEUED_COMMANDS,
+    QUEUED_COMMANDS, charset,
     command::{self, Command},
     control::{Control, Incoming},
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
     files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
+    learn::Quirk,
     line::LineEvent,
-    passive::PassivePort,
+    passive::{PassiveError, PassivePort},
     reply::Reply,
     session::{Next, Session},
     tls::{Flow, HandshakeError},
@@ -34,7 +35,7 @@ use crate::{
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
         exchange::{Exchange, Intent, Outcome, Outgoing, Rows, Transport, Work},
-        listing::{Pattern, list_line, mlsx_line},
+        listing::{Pattern, list_line_as, mlsx_line},
         transfer::{CancelReason, Direction, Failure, Progress},
         upload::{Deadlines, Incoming as IncomingFile},
     },
@@ -172,10 +173,10 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             Ok(prepared)
         }
         Command::List { path } => {
-            let now = SystemTime::now();
+            let (now, style) = (SystemTime::now(), session.profile.list);
             let argument = path.clone();
             prepare_listing(session, &view, "LIST", argument, move |entry, _| {
-                list_line(entry, now)
+                list_line_as(entry, now, style)
             })
             .await
         }
@@ -289,7 +290,8 @@ async fn prepare_listing(
         }
         Err(failure) => return Err(failed(failure)),
     };
-    let line = Box::new(move |entry: &Entry| line(entry, &directory));
+    let charset = session.charset();
+    let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
     let source = Source::Listing(Rows { entries, line });
     let opening = "Opening data connection for the listing.".to_owned();
     Ok(Prepared {
@@ -350,6 +352,7 @@ async fn attend(
         queue,
         protection,
         tls,
+        profile,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
@@ -361,7 +364,8 @@ async fn attend(
         } else {
             Flow::ToClient
         },
-        upload_end: door.config.upload_end,
+        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
+        empty_upload: profile.empty_upload,
         connect: shared.timeouts.data_connect,
         handshake: shared.timeouts.tls_handshake,
     };
@@ -497,7 +501,10 @@ async fn carry(
     let (wire, handshake) = match connected {
         Ok(connected) => connected,
         Err(error) => {
-            if matches!(error, DataError::Handshake(_) | DataError::ClearText) {
+            if matches!(
+                error,
+                DataError::Handshake(_) | DataError::ClearText | DataError::ClosedBeforeTls
+            ) {
                 count(None);
             }
             security_event(&error, carrier.metrics);
@@ -584,6 +591,12 @@ fn conclude(
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
+            if matches!(
+                (&failure, direction),
+                (Failure::Truncated, Direction::Upload)
+            ) {
+                session.learn(Quirk::UploadEnd);
+            }
             log_failure(verb, path, &failure);
             tracing::info!(
                 verb,
@@ -596,6 +609,13 @@ fn conclude(
             (refusal(&failure), failure.label())
         }
         Ending::NotConnected(error) => {
+            match error {
+                DataError::ClosedBeforeTls => session.learn(Quirk::EmptyUpload),
+                DataError::Passive(PassiveError::Timeout(_)) if session.extended => {
+                    session.learn(Quirk::Epsv);
+                }
+                _ => {}
+            }
             tracing::warn!(verb, path = path.as_str(), %error, "no data connection");
             let (code, text) = error.reply();
             (Reply::new(code, text), "no_connection")

@@ -101,6 +101,35 @@ pub struct SecurityLabels {
     pub event: &'static str,
 }
 
+/// Why a PASV or EPSV got no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassiveRefusalLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `empty`, `share`, `address`, `error`.
+    pub reason: &'static str,
+}
+
+/// A switch that a device would have needed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuirkLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// A key of the configuration.
+    pub quirk: &'static str,
+}
+
+/// How a connection that must begin with a PROXY header began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProxyHeaderLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `control`, `data`.
+    pub channel: &'static str,
+    /// `proxied`, `local`, `untrusted`, `timeout`, `malformed`, `closed`, `busy`.
+    pub outcome: &'static str,
+}
+
 /// The server's metrics. Cheap to share; every field is itself shared.
 #[derive(Debug)]
 pub struct Metrics {
@@ -133,6 +162,14 @@ pub struct Metrics {
     pub certificate_reloads: Family<ReloadLabels, Counter>,
     /// What may be an attack; the log says who.
     pub security_events: Family<SecurityLabels, Counter>,
+    /// PASV and EPSV that got no port.
+    pub passive_refusals: Family<PassiveRefusalLabels, Counter>,
+    /// Data connections from the wrong address, closed.
+    pub data_strangers: Family<ListenerLabels, Counter>,
+    /// Sessions that would have needed a switch (`learn: true`).
+    pub learned_quirks: Family<QuirkLabels, Counter>,
+    /// Connections that must begin with a PROXY header.
+    pub proxy_headers: Family<ProxyHeaderLabels, Counter>,
     /// 1 while new connections are admitted.
     pub ready: Gauge<f64, AtomicU64>,
 }
@@ -158,6 +195,10 @@ impl Metrics {
             certificate_expiry: Family::default(),
             certificate_reloads: Family::default(),
             security_events: Family::default(),
+            passive_refusals: Family::default(),
+            data_strangers: Family::default(),
+            learned_quirks: Family::default(),
+            proxy_headers: Family::default(),
             ready: Gauge::default(),
         };
         metrics.register();
@@ -231,6 +272,26 @@ impl Metrics {
             "security_events",
             "What may be an attack, by kind",
             self.security_events.clone(),
+        );
+        registry.register(
+            "passive_refusals",
+            "PASV and EPSV that got no port, by reason",
+            self.passive_refusals.clone(),
+        );
+        registry.register(
+            "data_strangers",
+            "Data connections from the wrong address, closed",
+            self.data_strangers.clone(),
+        );
+        registry.register(
+            "learned_quirks",
+            "Sessions that would have needed a switch, by its key",
+            self.learned_quirks.clone(),
+        );
+        registry.register(
+            "proxy_headers",
+            "Connections that must begin with a PROXY header, by outcome",
+            self.proxy_headers.clone(),
         );
         registry.register(
             "ready",

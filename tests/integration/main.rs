@@ -30,6 +30,12 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// Passive ports: how many, whose, on which address.
+mod passive;
+/// What a profile changes for a device, and what `learn` says.
+mod profiles;
+/// PROXY headers of a load balancer, on control and data connections.
+mod proxy;
 /// Whose TLS session a data connection may resume, and where it must.
 mod resumption;
 /// Long or large: run by `./tests/soak`, with small forms in every run.

@@ -34,7 +34,7 @@ const MAX_PASSES: u32 = 64;
 /// Longest login name in bytes; the name may become a key segment.
 const NAME_BYTES: usize = 255;
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "name",
     "password_hash",
     "login",
@@ -42,6 +42,7 @@ const KEYS: [&str; 7] = [
     "home",
     "read_only",
     "enabled",
+    "profile",
 ];
 
 /// The table of users, with argon2id hashes (PHC strings).
@@ -62,6 +63,7 @@ struct User {
     /// What a certificate may say to be this user's.
     certificates: Vec<String>,
     enabled: bool,
+    profile: Option<String>,
 }
 
 /// What a user needs to log in.
@@ -102,6 +104,21 @@ impl Users {
     /// Whether there is a user of this name. For logs, never for an answer to a client.
     pub fn knows(&self, name: &str) -> bool {
         self.users.contains_key(name)
+    }
+
+    /// The name of the profile of a user.
+    pub fn profile(&self, name: &str) -> Option<&str> {
+        self.users.get(name)?.profile.as_deref()
+    }
+
+    /// One sentence for each user with a profile that `is_known` does not know.
+    pub fn unknown_profiles(&self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let mistake = |(name, user): (&String, &User)| {
+            let profile = user.profile.as_deref()?;
+            let message = format!("user {name:?}: no profile has the name {profile:?}");
+            (!is_known(profile)).then_some(message)
+        };
+        self.users.iter().filter_map(mistake).collect()
     }
 
     /// How many users there are, disabled ones included.
@@ -230,6 +247,7 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
     };
     let read_only = table.boolean("read_only", false);
     let enabled = table.boolean("enabled", true);
+    let profile = table.optional_text("profile", "the name of a profile");
     let account = Account {
         name: name?,
         home: home?,
@@ -244,6 +262,7 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
             login: login?,
             certificates: certificates?,
             enabled: enabled?,
+            profile: profile?.map(|text| text.value),
         },
     ))
 }

@@ -54,6 +54,8 @@ pub(crate) struct Raw {
     /// What data connections are made with; `None` sends them in the clear.
     data_tls: Option<Tls>,
     received: Vec<u8>,
+    /// Replies are read as Latin-1.
+    latin1: bool,
 }
 
 impl Raw {
@@ -76,6 +78,7 @@ impl Raw {
             session: None,
             data_tls: None,
             received: Vec::new(),
+            latin1: false,
         }
     }
 
@@ -141,6 +144,11 @@ impl Raw {
     pub(crate) fn protect(&mut self) {
         self.expect("PBSZ 0", 200);
         self.expect("PROT P", 200);
+    }
+
+    /// Replies are Latin-1 from now on.
+    pub(crate) fn expect_latin1(&mut self) {
+        self.latin1 = true;
     }
 
     /// Data connections go in the clear from now on, whatever the server thinks.
@@ -400,7 +408,11 @@ impl Raw {
         loop {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
-                let line = String::from_utf8(line).expect("a reply in UTF-8");
+                let line = if self.latin1 {
+                    line.into_iter().map(char::from).collect()
+                } else {
+                    String::from_utf8(line).expect("a reply in UTF-8")
+                };
                 return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
             }
             // In the clear one byte at a time: the byte after a 234 belongs to TLS.

@@ -54,6 +54,7 @@ pub(crate) struct Builder {
     files: Vec<(String, String)>,
     /// Appended to the users file.
     users: String,
+    user_profiles: Vec<(String, String)>,
 }
 
 impl Server {
@@ -73,6 +74,7 @@ impl Server {
             })
         };
         Builder {
+            user_profiles: Vec::new(),
             config: json!({
                 "listeners": [
                     listener("explicit", "127.0.0.1:0", "explicit"),
@@ -243,6 +245,12 @@ impl Builder {
     /// One more user, as a flow mapping of the users file.
     pub(crate) fn user(mut self, user: &str) -> Self {
         writeln!(self.users, "  - {user}").unwrap();
+    }
+
+    /// Gives a user a profile.
+    pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
+        self.user_profiles
+            .push((user.to_owned(), profile.to_owned()));
         self
     }
 
@@ -253,11 +261,12 @@ impl Builder {
     pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().unwrap();
         let authority = write_certificates(directory.path());
-        fs::write(
-            directory.path().join("users.yaml"),
-            users_file() + &self.users,
-        )
-        .unwrap();
+        let mut users = users_file() + &self.users;
+        for (user, profile) in &self.user_profiles {
+            let name = format!("name: {user}\n");
+            users = users.replace(&name, &format!("{name}    profile: {profile}\n"));
+        }
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
         for (name, content) in &self.files {
             fs::write(directory.path().join(name), content).unwrap();
         }
