@@ -101,6 +101,8 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
     assert_eq!(written_listener.passive.ports, listener.passive.ports);
+    assert_eq!(written_listener.ccc, listener.ccc);
+    assert_eq!(written_listener.site_chmod, listener.site_chmod);
     assert_eq!(written_listener.connections, listener.connections);
     let s3 = |config: &Config, name: &str| match &config.backends[name] {
         Backend::S3(s3) => s3.clone(),
@@ -112,6 +114,12 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_s3.virtual_host_style, s3.virtual_host_style);
     assert_eq!(written_s3.part_bytes, s3.part_bytes);
     assert_eq!(written_s3.parts_in_flight, s3.parts_in_flight);
+    assert_eq!(written_s3.set_time, s3.set_time);
+    let local_time = |config: &Config, name: &str| match &config.backends[name] {
+        Backend::Fs(local) => local.set_time,
+        Backend::S3(_) => panic!("{name} must be a local directory"),
+    };
+    assert_eq!(local_time(&written, "local"), local_time(&default, "disk"));
 }
 
 /// hickory-dns's idea: a key that nobody knows must be refused wherever it stands.

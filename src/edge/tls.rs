@@ -13,8 +13,8 @@ use std::{fs, io, path::Path, sync::Arc, time::Duration};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{Acceptor, ServerSessionMemoryCache},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{Acceptor, ParsedCertificate, ServerSessionMemoryCache},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
@@ -47,6 +47,8 @@ pub struct Tls {
     control: Arc<ServerConfig>,
     to_server: DataConfigs,
     to_client: DataConfigs,
+    /// The served certificate, for its names.
+    leaf: CertificateDer<'static>,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +110,10 @@ impl Tls {
     /// Reads and checks a certificate and its key.
     pub fn open(files: &config::Tls) -> Result<Self, CertificateError> {
         let chain = read_certificates(&files.certificate_file)?;
+        let leaf = chain
+            .first()
+            .cloned()
+            .ok_or_else(|| file_error(&files.certificate_file, "no certificate found"))?;
         let key = read_key(&files.key_file)?;
         let resumption = Resumption {
             provider: Arc::new(aws_lc_rs::default_provider()),
@@ -129,7 +135,23 @@ impl Tls {
             control: with(TICKETS, &[ALPN_CONTROL]),
             to_server: data(0),
             to_client: data(TICKETS),
+            leaf,
         })
+    }
+
+    /// Whether the certificate is one for this host: a name, or an IPv6 address in brackets (HOST).
+    pub(super) fn serves(&self, host: &str) -> bool {
+        let name = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        let certificate = ParsedCertificate::try_from(&self.leaf);
+        match (certificate, ServerName::try_from(name)) {
+            (Ok(certificate), Ok(name)) => {
+                rustls::client::verify_server_name(&certificate, &name).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Accepts TLS on a control connection. A client that offers ALPN without `ftp` gets alert 120.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     super::{
-        ClearText, Listener, Mode, Passive, Tls, UploadEnd,
+        ClearCommandChannel, ClearText, Listener, Mode, Passive, SiteChmod, Tls, UploadEnd,
         typed::{Table, Text},
     },
     CONNECTIONS, Located, socket_address,
@@ -17,7 +17,7 @@ use super::{
 /// Ports for data connections when a listener names none.
 const PASSIVE_PORTS: RangeInclusive<u16> = 50000..=50100;
 
-pub(super) const LISTENER: [&str; 8] = [
+pub(super) const LISTENER: [&str; 10] = [
     "name",
     "address",
     "mode",
@@ -25,6 +25,8 @@ pub(super) const LISTENER: [&str; 8] = [
     "tls",
     "passive",
     "upload_end",
+    "ccc",
+    "site_chmod",
     "connections",
 ];
 pub(super) const TLS: [&str; 2] = ["certificate_file", "key_file"];
@@ -37,6 +39,13 @@ const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
     ("close_notify", UploadEnd::CloseNotify),
     ("fin", UploadEnd::Fin),
 ];
+
+const CCC: [(&str, ClearCommandChannel); 2] = [
+    ("refuse", ClearCommandChannel::Refuse),
+    ("allow", ClearCommandChannel::Allow),
+];
+const SITE_CHMOD: [(&str, SiteChmod); 2] =
+    [("refuse", SiteChmod::Refuse), ("ignore", SiteChmod::Ignore)];
 
 pub(super) fn listeners(
     root: &Table<'_>,
@@ -108,6 +117,8 @@ fn listener(
         }),
     };
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
+    let ccc = table.choice("ccc", &CCC);
+    let site_chmod = table.choice("site_chmod", &SITE_CHMOD);
     let connections = table.integer("connections", connections, CONNECTIONS);
     Some(Listener {
         name: name?.value.into(),
@@ -117,6 +128,8 @@ fn listener(
         tls: tls?,
         passive: passive?,
         upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
+        ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
+        site_chmod: site_chmod?.unwrap_or(SiteChmod::Refuse),
         connections: connections?,
     })
 }
