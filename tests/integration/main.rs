@@ -14,6 +14,8 @@ mod harness;
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
+/// Section 1 of the conformance list: one test for each of its 179 items.
+mod conformance;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// 2,000 handshakes in a row on a busy machine.

@@ -79,6 +79,12 @@ impl Tls {
         self
     }
 
+    /// Names no server in its hello, as basic-ftp and PHP do not.
+    pub(crate) fn without_server_name(mut self) -> Self {
+        Arc::make_mut(&mut self.config).enable_sni = false;
+        self
+    }
+
     /// A connection that has not said anything yet.
     pub(crate) fn connection(&self) -> ClientConnection {
         let name = ServerName::try_from("localhost").unwrap();
