@@ -60,6 +60,7 @@ impl App {
             profiles: config.profiles,
             timeouts: config.timeouts,
             login_failures: config.limits.login_failures,
+            checksum_bytes: config.limits.checksum_bytes,
             budget: Budget::new(config.limits.upload_memory_bytes),
             metrics: Metrics::new(),
             drain: Drain::default(),

@@ -83,6 +83,10 @@ pub struct Listener {
     pub profile: Arc<Profile>,
     /// Whether to log which switch a device would have needed.
     pub learn: bool,
+    /// Whether the control connection may leave TLS after login.
+    pub ccc: ClearCommandChannel,
+    /// What SITE CHMOD is answered.
+    pub site_chmod: SiteChmod,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }
@@ -114,6 +118,35 @@ pub enum UploadEnd {
     Fin,
 }
 
+/// What CCC is answered (RFC 4217 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearCommandChannel {
+    /// 534 (default).
+    Refuse,
+    /// 200 after login, and the control connection goes on in the clear; data stays as it is.
+    Allow,
+}
+
+/// What SITE CHMOD is answered: no store here has modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteChmod {
+    /// 502 (default).
+    Refuse,
+    /// 200, and nothing is changed.
+    Ignore,
+}
+
+/// What becomes of a time that a client sets (MFMT and its kin).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// It becomes the file's time; default for a local directory, impossible for a bucket.
+    Store,
+    /// 213, and nothing is changed.
+    Ignore,
+    /// 502 or 550; default for a bucket.
+    Refuse,
+}
+
 /// A place for bytes.
 #[derive(Clone, Debug)]
 pub enum Backend {
@@ -128,6 +161,8 @@ pub enum Backend {
 pub struct FsBackend {
     /// Existing directory; nothing outside it is ever touched.
     pub root: PathBuf,
+    /// Times set by clients.
+    pub set_time: SetTime,
 }
 
 /// An S3 bucket.
@@ -149,6 +184,8 @@ pub struct S3Backend {
     pub part_bytes: usize,
     /// Parts under way at once per upload; default 2.
     pub parts_in_flight: usize,
+    /// Times set by clients; never [`SetTime::Store`].
+    pub set_time: SetTime,
 }
 
 /// A key pair for S3.
@@ -177,6 +214,8 @@ pub struct Limits {
     pub login_failures: u32,
     /// Bytes that all running uploads together may hold in memory; default 256 MiB.
     pub upload_memory_bytes: usize,
+    /// Largest part of a file that HASH, XCRC and their kin read; default 1 GiB.
+    pub checksum_bytes: u64,
 }
 
 /// Deadlines.
@@ -256,6 +295,7 @@ impl Default for Limits {
             connections_per_address: 50,
             login_failures: 3,
             upload_memory_bytes: 256 << 20,
+            checksum_bytes: 1 << 30,
         }
     }
 }

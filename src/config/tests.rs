@@ -117,6 +117,8 @@ fn defaults_of_the_example_are_those_of_the_code() {
         written_listener.proxy_protocol.header,
         listener.proxy_protocol.header
     );
+    assert_eq!(written_listener.ccc, listener.ccc);
+    assert_eq!(written_listener.site_chmod, listener.site_chmod);
     assert_eq!(written_listener.connections, listener.connections);
     // The second listener has the top-level `tls`.
     let (written_tls, tls) = (&written.listeners[1].tls, &listener.tls);
@@ -135,6 +137,12 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_s3.virtual_host_style, s3.virtual_host_style);
     assert_eq!(written_s3.part_bytes, s3.part_bytes);
     assert_eq!(written_s3.parts_in_flight, s3.parts_in_flight);
+    assert_eq!(written_s3.set_time, s3.set_time);
+    let local_time = |config: &Config, name: &str| match &config.backends[name] {
+        Backend::Fs(local) => local.set_time,
+        Backend::S3(_) => panic!("{name} must be a local directory"),
+    };
+    assert_eq!(local_time(&written, "local"), local_time(&default, "disk"));
 }
 
 /// hickory-dns's idea: a key that nobody knows must be refused wherever it stands.

@@ -30,6 +30,9 @@ const READ_BYTES: usize = 4 << 10;
 /// last reply into a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// First bytes of TLS records (RFC 8446 §5.1); a verb begins with a letter.
+const RECORD_TYPES: std::ops::RangeInclusive<u8> = 0x14..=0x18;
+
 /// One control connection.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -181,6 +184,28 @@ impl Control {
         Ok((control, session, handshake))
     }
 
+    /// Ends TLS and goes on in the clear, after the 200 to CCC.
+    ///
+    /// What the client sent inside TLS behind its CCC was meant to be secret and can no longer be
+    /// answered so: it ends the connection.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(super) async fn leave_tls(self, deadline: Duration) -> io::Result<Self> {
+        let Stream::Encrypted(stream) = self.stream else {
+            // CCC in clear is answered with 533 and never comes here.
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if !self.unread.is_empty() {
+            return Err(io::Error::other("commands behind CCC"));
+        }
+        let (tcp, session) = stream.into_inner();
+        let tcp = timeout(deadline, close_notify_both_ways(tcp, session))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Self::clear(tcp, self.reply_deadline))
+    }
+
     /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.
     pub(super) async fn close(mut self) {
         let close = async {
@@ -195,5 +220,43 @@ impl Control {
         };
         // The session is over: whatever goes wrong now concerns nobody.
         let _ = timeout(LINGER, close).await;
+    }
+}
+
+/// Sends `close_notify` and waits for the client's, one TLS record at a time: what follows it is in
+/// the clear and stays in the socket. A client that sends none (z/OS with CCCNONOTIFY) is known by
+/// its first byte, which begins no record.
+async fn close_notify_both_ways(
+    mut tcp: TcpStream,
+    mut session: rustls::ServerConnection,
+) -> io::Result<TcpStream> {
+    const RECORD_HEADER: usize = 5;
+    session.send_close_notify();
+    while session.wants_write() {
+        let mut record = Vec::new();
+        session.write_tls(&mut record)?;
+        tcp.write_all(&record).await?;
+    }
+    loop {
+        let mut first = [0];
+        if tcp.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !RECORD_TYPES.contains(&first[0]) {
+            return Ok(tcp);
+        }
+        let mut record = vec![0; RECORD_HEADER];
+        tcp.read_exact(&mut record).await?;
+        let length = u16::from_be_bytes([record[3], record[4]]);
+        record.resize(RECORD_HEADER + usize::from(length), 0);
+        tcp.read_exact(&mut record[RECORD_HEADER..]).await?;
+        session.read_tls(&mut record.as_slice())?;
+        let state = session.process_new_packets().map_err(io::Error::other)?;
+        if state.plaintext_bytes_to_read() > 0 {
+            return Err(io::Error::other("commands behind CCC"));
+        }
+        if state.peer_has_closed() {
+            return Ok(tcp);
+        }
     }
 }

@@ -6,9 +6,15 @@ use std::net::Ipv4Addr;
 use encoding_rs::UTF_8;
 
 use super::{
-    command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
+    checksum,
+    command::{
+        AuthMechanism, ChecksumAlgorithm, Command, EpsvArgument, Opt, Password, ProtLevel,
+        SiteCommand,
+    },
     control::Control,
     files,
+    help::help,
+    metadata,
     passive::{PassiveError, PassivePort},
     reply::{Reply, quote},
     session::{Next, Session},
@@ -16,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::{Attempt, Proof},
-    config::{ClearText, Mode},
+    config::{ClearCommandChannel, ClearText, Mode},
     engine::Engine,
     observe::metrics::LoginLabels,
 };
@@ -35,7 +41,11 @@ pub(super) async fn carry_out(
         return answer(530, "Log in with USER and PASS first");
     }
     let markers = session.apply_markers(command.restart_marker(), command.rename_source());
+    let range = session.apply_range(command.range_marker());
     if command.is_transfer() {
+        if range.is_some() {
+            return answer(504, "RANG works with HASH only");
+        }
         return transfer::run(session, control, command, markers.restart).await;
     }
     if let Some(reply) = ignored(session, &command) {
@@ -49,10 +59,7 @@ pub(super) async fn carry_out(
         Command::Auth(mechanism) => auth(session, mechanism),
         Command::Pbsz(_) => protection_buffer_size(session),
         Command::Prot(level) => protection_level(session, level),
-        Command::Ccc if session.protection.encrypted => {
-            answer(534, "Control connection stays protected")
-        }
-        Command::Ccc => answer(533, "Control connection is not protected"),
+        Command::Ccc => clear_command_channel(session),
         Command::Feat => Next::Answer(features(session)),
         Command::Opts(Opt::Utf8On) => {
             session.charset_said = Some(UTF_8);
@@ -67,17 +74,21 @@ pub(super) async fn carry_out(
             session.facts = facts;
             answer(200, format!("MLST OPTS {facts}"))
         }
+        Command::Opts(Opt::Hash(algorithm)) => {
+            session.hash_algorithm = algorithm.unwrap_or(session.hash_algorithm);
+            answer(200, session.hash_algorithm.name())
+        }
+        Command::Host(name) => host(session, &name),
         Command::Clnt(client) => {
             tracing::info!(client = client.as_str(), "client names itself");
             answer(200, "Noted")
         }
-        Command::Host(name) => host(session, &name),
         Command::Type(_) => answer(200, "Type is binary, files are never converted"),
         Command::Mode => answer(200, "Mode is stream"),
         Command::Stru => answer(200, "Structure is file"),
         Command::Syst => answer(215, "UNIX Type: L8"),
         Command::Noop => answer(200, "NOOP ok"),
-        Command::Help(_) => Next::Answer(help()),
+        Command::Help(verb) => Next::Answer(help(session, verb.as_deref())),
         Command::Stat(None) => Next::Answer(status(session)),
         Command::Quit => Next::Farewell(Reply::new(221, "Goodbye")),
         Command::Abor => answer(226, "ABOR: no transfer is running"),
@@ -92,14 +103,20 @@ pub(super) async fn carry_out(
             let path = quote(session.working_directory.as_str());
             answer(257, format!("{path} is the current directory"))
         }
-        Command::Site(SiteCommand::Help) => answer(214, "No SITE commands"),
-        Command::Site(_)
-        | Command::Hash(_)
-        | Command::Checksum { .. }
-        | Command::Avbl(_)
-        | Command::Rang { .. }
-        | Command::Mfmt { .. }
-        | Command::Mff { .. } => answer(502, "Command not implemented"),
+        Command::Rang { first, last } => {
+            // A range that ends before it begins takes the last one back.
+            session.range = (first <= last).then_some((first, last));
+            answer(350, "Range noted for HASH")
+        }
+        Command::Hash(path) => checksum::hash(session, &path, range).await,
+        Command::Checksum {
+            algorithm,
+            path,
+            range,
+        } => checksum::checksum(session, algorithm, &path, range).await,
+        Command::Site(_) | Command::Avbl(_) | Command::Mfmt { .. } | Command::Mff { .. } => {
+            metadata::carry_out(session, command).await
+        }
         file => files::carry_out(session, file, markers.rename_source).await,
     }
 }
@@ -276,29 +293,15 @@ fn protection_level(session: &mut Session, level: ProtLevel) -> Next {
     }
 }
 
-fn features(session: &Session) -> Reply {
-    let facts = session.facts.feature();
-    let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
-    lines.extend([
-        "EPSV",
-        "UTF8",
-        "TVFS",
-        "SIZE",
-        "MDTM",
-        "REST STREAM",
-        &facts,
-        "CLNT",
-    ]);
-    // Where there is something to choose (RFC 7151 §3.3): WinSCP sends it to whoever lists it.
-    if session.door.tls.has_virtual_hosts() {
-        lines.push("HOST");
+/// CCC after login only: a password in the clear is what TLS is there to prevent.
+fn clear_command_channel(session: &Session) -> Next {
+    if !session.protection.encrypted {
+        return answer(533, "Control connection is not protected");
     }
-    lines.retain(|line| match *line {
-        "EPSV" => session.offers_epsv(),
-        "UTF8" => session.charset() == UTF_8,
-        _ => true,
-    });
-    Reply::multi_line(211, lines, "End")
+    if session.door.config.ccc == ClearCommandChannel::Refuse || session.view().is_none() {
+        return answer(534, "Control connection stays protected");
+    }
+    Next::Downgrade(Reply::new(200, "Control connection goes on in the clear"))
 }
 
 /// HOST names the certificate the client expects; nothing else depends on it here. Under TLS the name
@@ -316,14 +319,41 @@ fn host(session: &Session, name: &str) -> Next {
     }
 }
 
-fn help() -> Reply {
-    let verbs = [
-        "Commands:",
-        "USER PASS ACCT QUIT AUTH PBSZ PROT FEAT OPTS CLNT HELP NOOP SYST STAT",
-        "PWD CWD CDUP MKD RMD DELE RNFR RNTO SIZE MDTM MLST",
-        "PASV EPSV TYPE MODE STRU ALLO REST RETR STOR STOU APPE LIST NLST MLSD ABOR",
-    ];
-    Reply::multi_line(214, verbs, "End")
+/// Exactly what works (CONFORMANCE F1): clients change their ways for each line. RANG is not among
+/// them, since it would promise parts of downloads.
+fn features(session: &Session) -> Reply {
+    let abilities = session.abilities();
+    let facts = session.facts.feature();
+    let hashes = ChecksumAlgorithm::HASHES.map(|algorithm| {
+        let chosen = algorithm.name() == session.hash_algorithm.name();
+        format!("{}{}", algorithm.name(), if chosen { "*" } else { "" })
+    });
+    let hashes = format!("HASH {}", hashes.join(";"));
+    let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
+    if session.door.config.ccc == ClearCommandChannel::Allow {
+        lines.push("CCC");
+    }
+    if session.offers_epsv() {
+        lines.push("EPSV");
+    }
+    if session.charset() == UTF_8 {
+        lines.push("UTF8");
+    }
+    lines.extend(["TVFS", "SIZE", "MDTM"]);
+    if abilities.set_modified {
+        lines.extend(["MFMT", "MFF Modify;"]);
+    }
+    lines.extend(["REST STREAM", &facts, "CLNT"]);
+    // Where there is something to choose (RFC 7151 §3.3): WinSCP sends it to whoever lists it.
+    if session.door.tls.has_virtual_hosts() {
+        lines.push("HOST");
+    }
+    if abilities.available {
+        lines.push("AVBL");
+    }
+    lines.push(&hashes);
+    lines.extend(["XCRC", "XMD5", "XSHA1", "XSHA256", "XSHA512", "MD5"]);
+    Reply::multi_line(211, lines, "End")
 }
 
 fn status(session: &Session) -> Reply {

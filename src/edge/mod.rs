@@ -9,13 +9,17 @@
 //! checks before a `150`, [`crate::store`].
 
 mod charset;
+mod checksum;
 pub mod command;
 mod control;
 mod data;
 mod dialogue;
 mod files;
+mod help;
 mod learn;
 pub mod line;
+mod listing;
+mod metadata;
 mod network;
 mod passive;
 mod proxy;
@@ -55,6 +59,10 @@ use crate::{
 /// Pipelined commands that may wait while a transfer runs; then the edge stops reading (A4).
 const QUEUED_COMMANDS: usize = 32;
 
+/// Unknown commands before login: the third is the last. A browser or another protocol's client that
+/// was lured here must not get far (ALPACA, S17).
+const STRANGE_COMMANDS: u32 = 3;
+
 /// What all connections of the process share.
 #[derive(Debug)]
 pub struct Shared {
@@ -66,6 +74,8 @@ pub struct Shared {
     pub timeouts: Timeouts,
     /// Failed logins on one connection before 421.
     pub login_failures: u32,
+    /// Most bytes that one checksum reads.
+    pub checksum_bytes: u64,
     /// Upload memory.
     pub budget: Budget,
     /// Counters.
@@ -223,6 +233,16 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             session.learn_charset(line);
             session.forget_pending();
             session.count("unknown", reply.code());
+            if session.view().is_none() && reply.code() == 500 {
+                session.strange_commands += 1;
+                if session.strange_commands >= STRANGE_COMMANDS {
+                    tracing::warn!("no FTP client: closed after unknown commands before login");
+                    let _ = control
+                        .send(&Reply::new(421, "Too many unknown commands"))
+                        .await;
+                    return Err((End::Said, Some(control)));
+                }
+            }
             return match control.send(&reply).await {
                 Ok(()) => Ok(control),
                 Err(_) => Err((End::Gone, None)),
@@ -246,6 +266,10 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         Next::Upgrade(reply, private) => {
             session.count(verb, reply.code());
             return upgrade(session, control, &reply, private).await;
+        }
+        Next::Downgrade(reply) => {
+            session.count(verb, reply.code());
+            return downgrade(session, control, &reply).await;
         }
         Next::Farewell(reply) => {
             session.count(verb, reply.code());
@@ -295,6 +319,27 @@ async fn upgrade(
         Err(error) => {
             session.shared.metrics.count_handshake("control", None);
             tracing::info!(%error, "session ended");
+            Err((End::Gone, None))
+        }
+    }
+}
+
+/// 200 inside TLS, `close_notify` both ways, and on in the clear (D14).
+async fn downgrade(
+    session: &mut Session,
+    mut control: Control,
+    reply: &Reply,
+) -> Result<Control, Ended> {
+    control.send(reply).await.map_err(|_| (End::Gone, None))?;
+    session.last_command = Instant::now();
+    match control.leave_tls(session.shared.timeouts.reply).await {
+        Ok(control) => {
+            session.end_tls();
+            tracing::info!("control connection goes on in the clear");
+            Ok(control)
+        }
+        Err(error) => {
+            tracing::info!(%error, "session ended, the client did not end TLS after CCC");
             Err((End::Gone, None))
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use encoding_rs::{Encoding, UTF_8};
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Arrival, Door, Shared,
-    command::MarkerEffect,
+    command::{ChecksumAlgorithm, MarkerEffect},
     learn::{Learned, Quirk},
     line::LineEvent,
     passive::{Holder, PassivePort, Reached},
@@ -23,7 +24,7 @@ use crate::{
     config::{Mode, Profile},
     engine::{Engine, Login},
     observe::metrics::QuirkLabels,
-    store::{View, exchange::Exchange, listing::Facts},
+    store::{Abilities, View, exchange::Exchange, listing::Facts},
 };
 
 /// State of one connection.
@@ -54,6 +55,14 @@ pub(super) struct Session {
     pub(super) restart: u64,
     pub(super) rename_source: Option<VirtualPath>,
     pub(super) facts: Facts,
+    /// What HASH computes (OPTS HASH).
+    pub(super) hash_algorithm: ChecksumAlgorithm,
+    /// First and last byte for the next HASH (RANG).
+    pub(super) range: Option<(u64, u64)>,
+    /// Longest wait for a command: the server's limit, or less by SITE IDLE.
+    pub(super) idle: Duration,
+    /// Unknown commands before login.
+    pub(super) strange_commands: u32,
     /// EPSV ALL was said (RFC 2428 §4).
     pub(super) extended_only: bool,
     pub(super) passive: Option<PassivePort>,
@@ -91,6 +100,8 @@ pub(super) enum Next {
     Answered(u16),
     /// Send this 234 and begin TLS; data connections start private or not.
     Upgrade(Reply, bool),
+    /// Send this 200 and end TLS on the control connection.
+    Downgrade(Reply),
     /// Send this and end the session.
     Farewell(Reply),
     /// The client is gone.
@@ -107,6 +118,7 @@ impl Session {
     ) -> Self {
         let exchange = Arc::new(Exchange::default());
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
+        let idle = shared.timeouts.idle;
         // Implicit TLS: as after AUTH TLS, PBSZ 0 and PROT P (C22).
         let implicit = door.config.mode == Mode::Implicit;
         let profile = Arc::clone(&door.config.profile);
@@ -132,6 +144,10 @@ impl Session {
             restart: 0,
             rename_source: None,
             facts: Facts::default(),
+            hash_algorithm: ChecksumAlgorithm::Sha256,
+            range: None,
+            idle,
+            strange_commands: 0,
             extended_only: false,
             passive: None,
             extended: false,
@@ -255,6 +271,8 @@ impl Session {
         self.extended_only = false;
         self.facts = Facts::default();
         self.charset_said = None;
+        self.hash_algorithm = ChecksumAlgorithm::Sha256;
+        self.range = None;
     }
 
     /// After a login: the TLS sessions of this connection are now the account's.
@@ -270,10 +288,21 @@ impl Session {
         tls.map(|tls| tls.identities()).unwrap_or_default()
     }
 
+    /// After CCC: commands cross in the clear, data stays what it was (RFC 4217 §5).
+    pub(super) fn end_tls(&mut self) {
+        self.protection.encrypted = false;
+        self.protection.buffer_size_set = false;
+    }
+
+    /// What some mounted store can do beyond what all can.
+    pub(super) fn abilities(&self) -> Abilities {
+        self.shared.surroundings.abilities()
+    }
+
     /// When the session ends without another command, and what is said then (A15, B11).
     pub(super) fn deadline(&self) -> (Instant, &'static str) {
         let timeouts = &self.shared.timeouts;
-        let idle = self.last_command + timeouts.idle;
+        let idle = self.last_command + self.idle;
         let login = self.connected + timeouts.login;
         if self.view().is_none() && login < idle {
             (login, "Login took too long")
@@ -300,10 +329,23 @@ impl Session {
         markers
     }
 
+    /// Takes or forgets what RANG left.
+    pub(super) fn apply_range(&mut self, effect: MarkerEffect) -> Option<(u64, u64)> {
+        match effect {
+            MarkerEffect::Keep => None,
+            MarkerEffect::Take => self.range.take(),
+            MarkerEffect::Clear => {
+                self.range = None;
+                None
+            }
+        }
+    }
+
     /// As after a command that is none: REST and RNFR are forgotten.
     pub(super) fn forget_pending(&mut self) {
         self.restart = 0;
         self.rename_source = None;
+        self.range = None;
     }
 
     pub(super) fn count(&self, verb: &'static str, code: u16) {

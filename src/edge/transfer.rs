@@ -10,7 +10,6 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
     files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
     learn::Quirk,
     line::LineEvent,
+    listing,
     passive::{PassiveError, PassivePort},
     reply::Reply,
     session::{Next, Session},
@@ -35,7 +35,7 @@ use crate::{
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
         exchange::{Exchange, Intent, Outcome, Outgoing, Rows, Transport, Work},
-        listing::{Pattern, list_line_as, mlsx_line},
+        listing::{list_line_as, mlsx_line},
         transfer::{CancelReason, Direction, Failure, Progress},
         upload::{Deadlines, Incoming as IncomingFile},
     },
@@ -162,10 +162,11 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             let path = upload_path(session, &argument)?;
             prepare_upload(session, &view, path, Some(AppendFrom::End)).await
         }
-        Command::Stou(_) => {
+        Command::Stou(wish) => {
             // Unique by 128 random bits, like the names of other servers; RFC 1123 §4.1.2.9 fixes
-            // the form of the reply.
-            let name = format!("{:032x}", rand::random::<u128>());
+            // the form of the reply. A wished name is what the unique one begins with (G8).
+            let unique = format!("{:032x}", rand::random::<u128>());
+            let name = wish.map_or(unique.clone(), |wish| format!("{wish}.{unique}"));
             let path = resolve(session, &name)?;
             let mut prepared = prepare_upload(session, &view, path, None).await?;
             prepared.opening = format!("FILE: {name}");
@@ -181,7 +182,7 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             .await
         }
         Command::Nlst { path } => {
-            let prefix = name_prefix(path.as_deref());
+            let prefix = listing::name_prefix(path.as_deref());
             let line = move |entry: &Entry, _: &VirtualPath| format!("{prefix}{}", entry.name);
             prepare_listing(session, &view, "NLST", path, line).await
         }
@@ -246,81 +247,38 @@ async fn prepare_upload(
     })
 }
 
-/// LIST, NLST and MLSD of a directory, of a file, or of a pattern in the last segment (H2–H6).
+/// LIST, NLST and MLSD.
 async fn prepare_listing(
     session: &Session,
-    view: &Arc<View>,
+    view: &View,
     verb: &'static str,
     argument: Option<String>,
     line: impl Fn(&Entry, &VirtualPath) -> String + Send + Sync + 'static,
 ) -> Result<Prepared, Stop> {
-    let pattern = argument
-        .as_deref()
-        .filter(|_| verb != "MLSD")
-        .and_then(|argument| Pattern::parse(argument.rsplit('/').next().unwrap_or(argument)));
+    // MLSD lists directories only, and its argument is a name (RFC 3659 §7.1).
+    let directories_only = verb == "MLSD";
+    let pattern = listing::pattern(argument.as_deref()).filter(|_| !directories_only);
     let path = resolve_or_here(session, argument)?;
-    let failed = refused(verb, &path);
-    let (directory, entries) = match view.list(&path).await {
-        Ok(entries) => (path.clone(), entries),
-        Err(Failure::Store(error))
-            if error.kind() == ErrorKind::NotADirectory && verb != "MLSD" =>
-        {
-            let stat = view.stat(&path).await.map_err(refused(verb, &path))?;
-            let name = path.name().unwrap_or_default().to_owned();
-            (
-                path.parent(),
-                stream::iter([Ok(Entry { name, stat })]).boxed(),
-            )
-        }
-        Err(Failure::Store(error)) if error.kind() == ErrorKind::NotADirectory => {
-            return Err(Stop::Refused(Reply::new(501, "Not a directory")));
-        }
-        // A name that exists wins over a pattern (J15); only then are names matched.
-        Err(Failure::Store(error)) if error.kind() == ErrorKind::NotFound && pattern.is_some() => {
-            let parent = path.parent();
-            let entries = view.list(&parent).await.map_err(failed)?;
-            let matching = entries.filter(move |entry| {
-                let fits = match (entry, &pattern) {
-                    (Ok(entry), Some(pattern)) => pattern.matches(&entry.name),
-                    _ => true,
-                };
-                std::future::ready(fits)
-            });
-            (parent, matching.boxed())
-        }
-        Err(failure) => return Err(failed(failure)),
-    };
+    let selection = listing::select(view, &path, pattern)
+        .await
+        .map_err(refused(verb, &path))?;
+    if directories_only && selection.is_file {
+        return Err(Stop::Refused(Reply::new(501, "Not a directory")));
+    }
+    let directory = selection.directory;
     let charset = session.charset();
     let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
-    let source = Source::Listing(Rows { entries, line });
-    let opening = "Opening data connection for the listing.".to_owned();
+    let source = Source::Listing(Rows {
+        entries: selection.entries,
+        line,
+    });
     Ok(Prepared {
         verb,
         path,
         source,
-        opening,
+        opening: "Opening data connection for the listing.".to_owned(),
         closing: complete(),
     })
-}
-
-/// What stands before each name of `NLST argument`, so that it can be used in a later command from
-/// the same working directory (RFC 1123 §4.1.2.7, O18): nothing without an argument.
-fn name_prefix(argument: Option<&str>) -> String {
-    let Some(argument) = argument else {
-        return String::new();
-    };
-    let last = argument.rsplit('/').next().unwrap_or(argument);
-    let is_name_only = Pattern::parse(last).is_some();
-    let directory = if is_name_only {
-        &argument[..argument.len() - last.len()]
-    } else {
-        argument
-    };
-    match directory {
-        "" | "." => String::new(),
-        directory if directory.ends_with('/') => directory.to_owned(),
-        directory => format!("{directory}/"),
-    }
 }
 
 fn complete() -> String {

@@ -16,6 +16,8 @@ mod auth;
 mod cli;
 /// Certificates of clients: who must have one, and whom it names.
 mod client_certificates;
+/// Section 1 of the conformance list: one test for each of its 179 items.
+mod conformance;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// 2,000 handshakes in a row on a busy machine.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     super::{
-        ClearText, Listener, Mode, Resumption, Tls, UploadEnd,
+        ClearCommandChannel, ClearText, Listener, Mode, Resumption, SiteChmod, Tls, UploadEnd,
         typed::{Table, Text},
     },
     CONNECTIONS, Located,
@@ -14,7 +14,7 @@ use super::{
     tls::{RESUMPTIONS, TLS, tls},
 };
 
-pub(super) const LISTENER: [&str; 12] = [
+pub(super) const LISTENER: [&str; 14] = [
     "name",
     "address",
     "mode",
@@ -26,6 +26,8 @@ pub(super) const LISTENER: [&str; 12] = [
     "upload_end",
     "profile",
     "learn",
+    "ccc",
+    "site_chmod",
     "connections",
 ];
 
@@ -36,6 +38,13 @@ pub(super) const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
     ("close_notify", UploadEnd::CloseNotify),
     ("fin", UploadEnd::Fin),
 ];
+
+const CCC: [(&str, ClearCommandChannel); 2] = [
+    ("refuse", ClearCommandChannel::Refuse),
+    ("allow", ClearCommandChannel::Allow),
+];
+const SITE_CHMOD: [(&str, SiteChmod); 2] =
+    [("refuse", SiteChmod::Refuse), ("ignore", SiteChmod::Ignore)];
 
 pub(super) fn listeners(
     root: &Table<'_>,
@@ -106,6 +115,8 @@ fn listener(
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
     let profile = profile_of(table, profiles);
     let learn = table.boolean("learn", false);
+    let ccc = table.choice("ccc", &CCC);
+    let site_chmod = table.choice("site_chmod", &SITE_CHMOD);
     let connections = table.integer("connections", connections, CONNECTIONS);
     let (passive, proxy_protocol) = network?;
     Some(Listener {
@@ -120,6 +131,8 @@ fn listener(
         upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
         profile: profile?,
         learn: learn?,
+        ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
+        site_chmod: site_chmod?.unwrap_or(SiteChmod::Refuse),
         connections: connections?,
     })
 }

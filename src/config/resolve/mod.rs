@@ -43,11 +43,12 @@ const ROOT: [&str; 10] = [
     "admin",
     "log",
 ];
-const LIMITS: [&str; 4] = [
+const LIMITS: [&str; 5] = [
     "connections",
     "connections_per_address",
     "login_failures_per_connection",
     "upload_memory_bytes",
+    "checksum_bytes",
 ];
 const TIMEOUTS: [&str; 9] = [
     "login_seconds",
@@ -220,11 +221,13 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         default.upload_memory_bytes,
         1 << 20..=1 << 50,
     );
+    let checksum_bytes = table.integer("checksum_bytes", default.checksum_bytes, 0..=1 << 50);
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
         login_failures: login_failures?,
         upload_memory_bytes: upload_memory_bytes?,
+        checksum_bytes: checksum_bytes?,
     })
 }
 

@@ -236,6 +236,12 @@ fn opts(argument: Argument<'_>) -> Parsed<Opt> {
         ("UTF8", "" | "ON") => Ok(Opt::Utf8On),
         ("UTF8", "OFF") => Ok(Opt::Utf8Off),
         ("MLST", facts) => Ok(Opt::Mlst(Facts::parse(facts))),
+        ("HASH", "") => Ok(Opt::Hash(None)),
+        ("HASH", name) => ChecksumAlgorithm::HASHES
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .map(|algorithm| Opt::Hash(Some(algorithm)))
+            .ok_or_else(|| syntax("Algorithm not known")),
         // RFC 2389 §4: 501 for an option that is not understood, whatever follows it (F5).
         _ => Err(syntax("Option not understood")),
     }

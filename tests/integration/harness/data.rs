@@ -88,6 +88,11 @@ impl Data {
         self.session.as_ref()?.handshake_kind()
     }
 
+    /// The application protocol that the server selected.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.alpn_protocol()
+    }
+
     /// Sends file content.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(session) = &mut self.session else {

@@ -267,6 +267,38 @@ impl Raw {
         }
     }
 
+    /// How the server ends the connection once it has said everything.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> End {
+        loop {
+            match self.try_reply() {
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => panic!("still open"),
+                // Ours for a read of 0 bytes carries no text; that of rustls says what is missing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    let clean = self.session.is_some() && error.get_ref().is_none();
+                    return if clean { End::CloseNotify } else { End::Fin };
+                }
+                Err(_) => return End::Reset,
+            }
+        }
+    }
+
+    /// Ends TLS in both directions and goes on in the clear, as after CCC.
+    #[track_caller]
+    pub(crate) fn leave_tls(&mut self) {
+        let mut session = self.session.take().expect("a connection under TLS");
+        session.send_close_notify();
+        while session.wants_write() {
+            session.write_tls(&mut self.tcp).unwrap();
+        }
+        let mut rest = [0; 1];
+        let count = rustls::Stream::new(&mut session, &mut self.tcp)
+            .read(&mut rest)
+            .expect("close_notify from the server");
+        assert_eq!(count, 0, "bytes inside TLS behind the reply to CCC");
+    }
+
     /// Waits until the server closes, below TLS, whatever bytes it sends before.
     #[track_caller]
     pub(crate) fn wait_closed(&mut self, limit: Duration) {

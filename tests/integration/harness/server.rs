@@ -245,6 +245,7 @@ impl Builder {
     /// One more user, as a flow mapping of the users file.
     pub(crate) fn user(mut self, user: &str) -> Self {
         writeln!(self.users, "  - {user}").unwrap();
+        self
     }
 
     /// Gives a user a profile.
