@@ -85,8 +85,6 @@ pub struct Listener {
     pub learn: bool,
     /// Whether the control connection may leave TLS after login.
     pub ccc: ClearCommandChannel,
-    /// What SITE CHMOD is answered.
-    pub site_chmod: SiteChmod,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }
@@ -125,15 +123,6 @@ pub enum ClearCommandChannel {
     Refuse,
     /// 200 after login, and the control connection goes on in the clear; data stays as it is.
     Allow,
-}
-
-/// What SITE CHMOD is answered: no store here has modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SiteChmod {
-    /// 502 (default).
-    Refuse,
-    /// 200, and nothing is changed.
-    Ignore,
 }
 
 /// What becomes of a time that a client sets (MFMT and its kin).

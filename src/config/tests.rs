@@ -118,7 +118,6 @@ fn defaults_of_the_example_are_those_of_the_code() {
         listener.proxy_protocol.header
     );
     assert_eq!(written_listener.ccc, listener.ccc);
-    assert_eq!(written_listener.site_chmod, listener.site_chmod);
     assert_eq!(written_listener.connections, listener.connections);
     // The second listener has the top-level `tls`.
     let (written_tls, tls) = (&written.listeners[1].tls, &listener.tls);

@@ -132,9 +132,6 @@ fn ignored(session: &Session, command: &Command) -> Option<Reply> {
         Command::Site(SiteCommand::Utime { .. }) if profile.ignore_set_time => {
             Some(Reply::new(200, "SITE UTIME ok"))
         }
-        Command::Site(SiteCommand::Chmod { .. }) if profile.ignore_chmod => {
-            Some(Reply::new(200, "SITE CHMOD ok"))
-        }
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     super::{
-        ClearCommandChannel, ClearText, Listener, Mode, Resumption, SiteChmod, Tls, UploadEnd,
+        ClearCommandChannel, ClearText, Listener, Mode, Resumption, Tls, UploadEnd,
         typed::{Table, Text},
     },
     CONNECTIONS, Located,
@@ -14,7 +14,7 @@ use super::{
     tls::{RESUMPTIONS, TLS, tls},
 };
 
-pub(super) const LISTENER: [&str; 14] = [
+pub(super) const LISTENER: [&str; 13] = [
     "name",
     "address",
     "mode",
@@ -27,7 +27,6 @@ pub(super) const LISTENER: [&str; 14] = [
     "profile",
     "learn",
     "ccc",
-    "site_chmod",
     "connections",
 ];
 
@@ -43,8 +42,6 @@ const CCC: [(&str, ClearCommandChannel); 2] = [
     ("refuse", ClearCommandChannel::Refuse),
     ("allow", ClearCommandChannel::Allow),
 ];
-const SITE_CHMOD: [(&str, SiteChmod); 2] =
-    [("refuse", SiteChmod::Refuse), ("ignore", SiteChmod::Ignore)];
 
 pub(super) fn listeners(
     root: &Table<'_>,
@@ -116,7 +113,6 @@ fn listener(
     let profile = profile_of(table, profiles);
     let learn = table.boolean("learn", false);
     let ccc = table.choice("ccc", &CCC);
-    let site_chmod = table.choice("site_chmod", &SITE_CHMOD);
     let connections = table.integer("connections", connections, CONNECTIONS);
     let (passive, proxy_protocol) = network?;
     Some(Listener {
@@ -132,7 +128,6 @@ fn listener(
         profile: profile?,
         learn: learn?,
         ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
-        site_chmod: site_chmod?.unwrap_or(SiteChmod::Refuse),
         connections: connections?,
     })
 }
