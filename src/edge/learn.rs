@@ -44,7 +44,15 @@ impl Quirk {
         }
     }
 
-    /// What it means that `command` is refused.
+    /// Whether a reply of this code says that the switch was missing, and not something else.
+    pub(super) fn is_told_by(self, code: u16) -> bool {
+        match self {
+            Self::ClearText => matches!(code, 530 | 534),
+            _ => code >= 500 && !matches!(code, 501 | 503 | 530),
+        }
+    }
+
+    /// What it may mean that `command` is refused.
     pub(super) fn behind(command: &Command) -> Option<Self> {
         match command {
             Command::Mfmt { .. }
@@ -62,5 +70,37 @@ impl Learned {
     pub(super) fn insert(&self, quirk: Quirk) -> bool {
         let bit = 1 << quirk as u8;
         self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::command::parse, *};
+
+    #[test]
+    fn only_the_refusal_that_a_switch_would_change_is_learned() {
+        for (line, code, expected) in [
+            ("USER a", 530, Some("clear_text")),
+            ("USER a", 503, None),
+            ("PROT C", 534, Some("clear_text")),
+            ("PROT C", 503, None),
+            ("MFMT 20010203040506 a", 502, Some("ignore_set_time")),
+            ("MFMT 20010203040506 a", 213, None),
+            ("MFMT 20010203040506 a", 530, None),
+            ("SITE CHMOD 644 a", 550, Some("ignore_chmod")),
+            ("PWD", 530, None),
+        ] {
+            let quirk = Quirk::behind(&parse(line.as_bytes()).unwrap());
+            let told = quirk.filter(|quirk| quirk.is_told_by(code));
+            assert_eq!(told.map(Quirk::label), expected, "{line} {code}");
+        }
+    }
+
+    #[test]
+    fn each_quirk_is_new_once() {
+        let learned = Learned::default();
+        assert!(learned.insert(Quirk::Epsv));
+        assert!(!learned.insert(Quirk::Epsv));
+        assert!(learned.insert(Quirk::ClearText));
     }
 }

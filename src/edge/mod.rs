@@ -283,7 +283,7 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     session.last_command = Instant::now();
     session.count(verb, reply.code());
     if let Some(quirk) = quirk
-        && reply.code() >= 500
+        && quirk.is_told_by(reply.code())
     {
         session.learn(quirk);
     }

@@ -4,7 +4,7 @@ use std::{net::TcpStream, ops::RangeInclusive, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Data, Raw, Server, Store, http_get, until};
+use crate::harness::{Data, Raw, Server, Store, Version, http_get, until};
 
 fn server(store: &Store, ports: &RangeInclusive<u16>, per_user: usize) -> Server {
     let ports = format!("{}-{}", ports.start(), ports.end());
@@ -173,4 +173,36 @@ fn e2_unknown_name_is_425_for_pasv_only() {
     raw.store("STOR file", b"through EPSV");
     let failure = "public address cannot be looked up";
     assert!(server.log().iter().any(|line| line.contains(failure)));
+}
+
+/// E3, E4, E5, E6: each family by its number, PASV on IPv4 only, and EPSV ALL for good.
+#[test]
+fn e5_extended_passive_knows_its_families() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    for (address, own, other) in [
+        (server.explicit, "EPSV 1", "EPSV 2"),
+        (server.explicit6, "EPSV 2", "EPSV 1"),
+    ] {
+        let mut raw = Raw::clear(address);
+        raw.expect("AUTH TLS", 234);
+        raw.start_tls(&server.tls(Version::Tls13)).unwrap();
+        raw.protect();
+        raw.login("alice");
+        let text = raw.expect(own, 229).text();
+        assert!(text.contains("(|||") && text.contains("|)"), "{text}");
+        let text = raw.expect(other, 522).text();
+        let number = own.strip_prefix("EPSV ").unwrap();
+        assert!(text.contains(&format!("({number})")), "{text}");
+        raw.expect("EPSV 3", 522);
+        if address.is_ipv6() {
+            raw.command("PASV").expect_any(&[425, 522]);
+        }
+        raw.expect("EPSV ALL", 200);
+        for line in ["PASV", "PORT 10,0,0,1,0,22", "EPRT |1|10.0.0.1|22|"] {
+            let reply = raw.command(line);
+            assert!((500..600).contains(&reply.code), "{line}: {reply}");
+        }
+        raw.store("STOR file", b"EPSV still works");
+    }
 }
