@@ -102,7 +102,7 @@ public class CommonsNet {
     }
 
     static void abort() throws Exception {
-        InputStream data = ftp.retrieveFileStream("work/large.bin");
+        InputStream data = ftp.retrieveFileStream("large.bin");
         data.readNBytes(65_536);
         // abort() reads one reply, 426; the 226 behind it is read by completePendingCommand().
         ftp.abort();
@@ -131,12 +131,12 @@ public class CommonsNet {
         });
         step("get", () -> {
             try (OutputStream file = new FileOutputStream(OUT + "/large.bin")) {
-                must(ftp.retrieveFile("work/large.bin", file));
+                must(ftp.retrieveFile("large.bin", file));
             }
         });
-        step("list", () -> names("list", namesOf(ftp.listFiles("work"))));
-        step("nlst", () -> names("nlst", Arrays.asList(ftp.listNames("work"))));
-        step("mlsd", () -> names("mlsd", namesOf(ftp.mlistDir("work"))));
+        step("list", () -> names("list", namesOf(ftp.listFiles("listed"))));
+        step("nlst", () -> names("nlst", Arrays.asList(ftp.listNames("listed"))));
+        step("mlsd", () -> names("mlsd", namesOf(ftp.mlistDir("listed"))));
         step("resume-get", () -> {
             ftp.setRestartOffset(PART);
             try (OutputStream file = new FileOutputStream(OUT + "/medium.bin", true)) {

@@ -71,14 +71,14 @@ async def two(client):
 def listing(name, command):
     async def names(client):
         with open(f"{OUT}/{name}.txt", "w") as target:
-            async for path, _ in client.list("work", raw_command=command):
+            async for path, _ in client.list("listed", raw_command=command):
                 target.write(f"{path}\n")
 
     return run(names)
 
 
 async def abort(client):
-    async with client.download_stream("work/large.bin") as stream:
+    async with client.download_stream("large.bin") as stream:
         await stream.read(65536)
         await client.abort()
     await client.get_current_directory()
@@ -95,7 +95,7 @@ for name, action in {
     "zero": put("zero.bin", "work/zero.bin"),
     "large": put("large.bin", "work/large.bin"),
     "two": run(two),
-    "get": run(lambda client: download(client, "work/large.bin", "large.bin")),
+    "get": run(lambda client: download(client, "large.bin", "large.bin")),
     "list": listing("list", "LIST"),
     "nlst": nlst,
     "mlsd": listing("mlsd", "MLSD"),

@@ -38,14 +38,14 @@ const rest = () => fs.createReadStream(`${IN}/medium.bin`, { start: PART });
 
 async function list(name, command) {
     client.availableListCommands = [command];
-    const files = await client.list("work");
+    const files = await client.list("listed");
     fs.writeFileSync(`${OUT}/${name}.txt`, files.map((file) => file.name).join("\n"));
 }
 
 async function abort() {
     // It has no ABOR: the way to stop is to close the client and to connect anew.
     const sink = new Writable({ write(chunk, encoding, done) { client.close(); done(); } });
-    await client.downloadTo(sink, "work/large.bin").then(
+    await client.downloadTo(sink, "large.bin").then(
         () => { throw new Error("not cut short"); }, () => {});
     await connect();
     await client.pwd();
@@ -59,7 +59,7 @@ async function tour() {
         await put("medium.bin", "work/one.bin")();
         await put("small.bin", "work/two.bin")();
     });
-    await step("get", () => client.downloadTo(`${OUT}/large.bin`, "work/large.bin"));
+    await step("get", () => client.downloadTo(`${OUT}/large.bin`, "large.bin"));
     await step("list", () => list("list", "LIST"));
     await step("nlst", cannot("basic-ftp never sends NLST"));
     await step("mlsd", () => list("mlsd", "MLSD"));

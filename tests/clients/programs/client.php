@@ -66,10 +66,10 @@ step("two", function () {
     put("medium.bin", "work/one.bin")();
     put("small.bin", "work/two.bin")();
 });
-step("get", fn() => must(@ftp_get($ftp, "$out/large.bin", "work/large.bin", FTP_BINARY)));
-step("list", fn() => names("list", @ftp_rawlist($ftp, "work")));
-step("nlst", fn() => names("nlst", @ftp_nlist($ftp, "work")));
-step("mlsd", fn() => names("mlsd", array_column(must(@ftp_mlsd($ftp, "work")), "name")));
+step("get", fn() => must(@ftp_get($ftp, "$out/large.bin", "large.bin", FTP_BINARY)));
+step("list", fn() => names("list", @ftp_rawlist($ftp, "listed")));
+step("nlst", fn() => names("nlst", @ftp_nlist($ftp, "listed")));
+step("mlsd", fn() => names("mlsd", array_column(must(@ftp_mlsd($ftp, "listed")), "name")));
 // FTP_AUTORESUME reads the local size.
 step("resume-get", fn() => must(@ftp_get($ftp, "$out/medium.bin", "medium.bin", FTP_BINARY, FTP_AUTORESUME)));
 // It asks SIZE, seeks, and sends REST and STOR.
@@ -92,9 +92,10 @@ step("rmdir", fn() => must(@ftp_rmdir($ftp, "remove-me")));
 step("abort", function () {
     // It has no ABOR: a download begun and never ended, then a new session.
     global $ftp, $out;
-    must(@ftp_nb_get($ftp, "$out/cut.bin", "work/large.bin", FTP_BINARY));
-    @ftp_close($ftp);
+    must(@ftp_nb_get($ftp, "$out/cut.bin", "large.bin", FTP_BINARY));
+    // Not ftp_close(): it would wait for the reply to QUIT behind the download that nobody reads.
+    $ftp = null;
     connect();
     must(ftp_pwd($ftp));
 });
-@ftp_close($ftp);
+ftp_close($ftp);

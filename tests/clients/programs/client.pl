@@ -70,9 +70,9 @@ for my $name (qw(small zero large)) {
     step($name, sub { put("$name.bin", "work/$name.bin") });
 }
 step('two', sub { put('medium.bin', 'work/one.bin'); put('small.bin', 'work/two.bin') });
-step('get', sub { must($ftp->get('work/large.bin', "$out/large.bin")) });
-step('list', sub { names('list', must($ftp->dir('work')) ? $ftp->dir('work') : ()) });
-step('nlst', sub { names('nlst', $ftp->ls('work')) });
+step('get', sub { must($ftp->get('large.bin', "$out/large.bin")) });
+step('list', sub { names('list', must($ftp->dir('listed')) ? $ftp->dir('listed') : ()) });
+step('nlst', sub { names('nlst', $ftp->ls('listed')) });
 step('mlsd', sub { die "cannot: Net::FTP never sends MLSD\n" });
 step('resume-get', sub { must($ftp->get('medium.bin', "$out/medium.bin", $part)) });
 step('resume-put', sub {
@@ -88,7 +88,7 @@ step('time', sub {
 step('delete', sub { must($ftp->delete('delete-me')) });
 step('rmdir', sub { must($ftp->rmdir('remove-me')) });
 step('abort', sub {
-    my $data = must($ftp->retr('work/large.bin'));
+    my $data = must($ftp->retr('large.bin'));
     $data->read(my $block, 65536) or die 'nothing read';
     $data->abort;
     must($ftp->pwd);

@@ -48,10 +48,10 @@ step("two") do
   put("medium.bin", "work/one.bin")
   put("small.bin", "work/two.bin")
 end
-step("get") { $ftp.getbinaryfile("work/large.bin", "#{OUT}/large.bin") }
-step("list") { names("list", $ftp.list("work")) }
-step("nlst") { names("nlst", $ftp.nlst("work")) }
-step("mlsd") { names("mlsd", $ftp.mlsd("work").map(&:pathname)) }
+step("get") { $ftp.getbinaryfile("large.bin", "#{OUT}/large.bin") }
+step("list") { names("list", $ftp.list("listed")) }
+step("nlst") { names("nlst", $ftp.nlst("listed")) }
+step("mlsd") { names("mlsd", $ftp.mlsd("listed").map(&:pathname)) }
 $ftp.resume = true
 step("resume-get") { $ftp.getbinaryfile("medium.bin", "#{OUT}/medium.bin") }
 step("resume-put") { raise Cannot, "Net::FTP resumes uploads with SIZE and APPE" }
@@ -63,7 +63,7 @@ step("delete") { $ftp.delete("delete-me") }
 step("rmdir") { $ftp.rmdir("remove-me") }
 step("abort") do
   catch(:enough) do
-    $ftp.retrbinary("RETR work/large.bin", 65_536) { throw :enough }
+    $ftp.retrbinary("RETR large.bin", 65_536) { throw :enough }
   end
 rescue Net::FTPTempError
   # 426: what is meant to come.

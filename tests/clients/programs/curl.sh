@@ -22,7 +22,7 @@ two() { do_curl --upload-file "$in/medium.bin" "$base/work/one.bin" --next --sil
     --user "$MATRIX_USER:$MATRIX_PASSWORD" --cacert "$MATRIX_CA" "--tlsv$MATRIX_TLS" --tls-max "$MATRIX_TLS" \
     "${reach[@]}" --upload-file "$in/small.bin" "$base/work/two.bin"; }
 # A range ends with ABOR; the second transfer proves that the session was left in order.
-abort() { do_curl --range 0-99999 --output /dev/null "$base/work/large.bin" && quote "PWD"; }
+abort() { do_curl --range 0-99999 --output /dev/null "$base/large.bin" && quote "PWD"; }
 
 if [ "$MATRIX_TASK" = uploads ]; then
     # One process, one control connection.
@@ -39,10 +39,10 @@ step small upload small.bin work/small.bin
 step zero upload zero.bin work/zero.bin
 step large upload large.bin work/large.bin
 step two two
-step get do_curl --output "$out/large.bin" "$base/work/large.bin"
-step list do_curl --output "$out/list.txt" "$base/work/"
-step nlst do_curl --list-only --output "$out/nlst.txt" "$base/work/"
-step mlsd do_curl --request MLSD --output "$out/mlsd.txt" "$base/work/"
+step get do_curl --output "$out/large.bin" "$base/large.bin"
+step list do_curl --output "$out/list.txt" "$base/listed/"
+step nlst do_curl --list-only --output "$out/nlst.txt" "$base/listed/"
+step mlsd do_curl --request MLSD --output "$out/mlsd.txt" "$base/listed/"
 step resume-get do_curl --continue-at - --output "$out/medium.bin" "$base/medium.bin"
 cannot "curl resumes uploads with SIZE and APPE" resume-put
 append() { do_curl --continue-at - --upload-file "$in/medium.bin" "$base/append.bin"; }

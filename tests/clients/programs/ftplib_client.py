@@ -57,12 +57,12 @@ def write_names(name, lines):
 
 def listing():
     lines = []
-    ftp.dir("work", lines.append)
+    ftp.dir("listed", lines.append)
     write_names("list", lines)
 
 
 def abort():
-    data = ftp.transfercmd("RETR work/large.bin")
+    data = ftp.transfercmd("RETR large.bin")
     data.recv(65536)
     ftp.abort()
     data.close()
@@ -91,10 +91,10 @@ else:
         "zero": lambda: upload("zero.bin", "work/zero.bin"),
         "large": lambda: upload("large.bin", "work/large.bin"),
         "two": two,
-        "get": lambda: download("work/large.bin", "large.bin"),
+        "get": lambda: download("large.bin", "large.bin"),
         "list": listing,
-        "nlst": lambda: write_names("nlst", ftp.nlst("work")),
-        "mlsd": lambda: write_names("mlsd", [name for name, _ in ftp.mlsd("work", ["type", "size"])]),
+        "nlst": lambda: write_names("nlst", ftp.nlst("listed")),
+        "mlsd": lambda: write_names("mlsd", [name for name, _ in ftp.mlsd("listed", ["type", "size"])]),
         "resume-get": lambda: download("medium.bin", "medium.bin", "ab", PART),
         "resume-put": lambda: upload("medium.bin", "resume.bin", offset=PART, rest=PART),
         "append": lambda: upload("medium.bin", "append.bin", "APPE", PART),

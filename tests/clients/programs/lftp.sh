@@ -23,8 +23,8 @@ if [ "$MATRIX_TASK" = uploads ]; then
 fi
 
 # Without MLSD lftp lists with LIST.
-list() { settings="set ftp:use-mlsd no;" do_lftp "cls -1 work > $out/list.txt"; }
-mlsd() { settings="set ftp:use-mlsd yes;" do_lftp "cls -1 work > $out/mlsd.txt"; }
+list() { settings="set ftp:use-mlsd no;" do_lftp "cls -1 listed > $out/list.txt"; }
+mlsd() { settings="set ftp:use-mlsd yes;" do_lftp "cls -1 listed > $out/mlsd.txt"; }
 resume_put() { do_lftp "put -c $in/medium.bin -o resume.bin"; }
 # lftp has no APPE; `mirror -R` sets times with MFMT, SITE UTIME or MDTM, whichever works.
 times() {
@@ -33,7 +33,7 @@ times() {
         do_lftp "mirror -R --ignore-time --transfer-all --overwrite $out/mirror work"
 }
 # Killed in mid-download: lftp sends its ABOR with Telnet bytes around it.
-abort() { do_lftp "set net:limit-rate 200k:0; get work/large.bin -o $out/cut.bin & sleep 2; kill all; pwd; cls -1 work"; }
+abort() { do_lftp "set net:limit-rate 200k:0; get large.bin -o $out/cut.bin & sleep 2; kill all; pwd; cls -1 work"; }
 
 step login do_lftp "pwd; cd /"
 step mkdir do_lftp "mkdir work"
@@ -41,9 +41,9 @@ step small do_lftp "put $in/small.bin -o work/small.bin"
 step zero do_lftp "put $in/zero.bin -o work/zero.bin"
 step large do_lftp "put $in/large.bin -o work/large.bin"
 step two do_lftp "put $in/medium.bin -o work/one.bin; put $in/small.bin -o work/two.bin"
-step get do_lftp "get work/large.bin -o $out/large.bin"
+step get do_lftp "get large.bin -o $out/large.bin"
 step list list
-step nlst do_lftp "nlist work > $out/nlst.txt"
+step nlst do_lftp "nlist listed > $out/nlst.txt"
 step mlsd mlsd
 step resume-get do_lftp "get -c medium.bin -o $out/medium.bin"
 step resume-put resume_put

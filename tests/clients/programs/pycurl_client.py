@@ -63,7 +63,7 @@ def resume_put():
 
 
 def abort():
-    download("work/large.bin", "cut.bin", RANGE="0-99999")
+    download("large.bin", "cut.bin", RANGE="0-99999")
     quote("PWD")
 
 
@@ -78,10 +78,10 @@ else:
         "zero": lambda: upload("zero.bin", "work/zero.bin"),
         "large": lambda: upload("large.bin", "work/large.bin"),
         "two": two,
-        "get": lambda: download("work/large.bin", "large.bin"),
-        "list": lambda: download("work/", "list.txt"),
-        "nlst": lambda: download("work/", "nlst.txt", DIRLISTONLY=True),
-        "mlsd": lambda: download("work/", "mlsd.txt", CUSTOMREQUEST="MLSD"),
+        "get": lambda: download("large.bin", "large.bin"),
+        "list": lambda: download("listed/", "list.txt"),
+        "nlst": lambda: download("listed/", "nlst.txt", DIRLISTONLY=True),
+        "mlsd": lambda: download("listed/", "mlsd.txt", CUSTOMREQUEST="MLSD"),
         "resume-get": lambda: download("medium.bin", "medium.bin", "ab", RESUME_FROM=PART),
         "resume-put": resume_put,
         "append": lambda: upload("medium.bin", "append.bin", RESUME_FROM=-1),

@@ -26,10 +26,10 @@ two() {
     mkdir "$out/two" && cp "$in/medium.bin" "$out/two/one.bin" && cp "$in/small.bin" "$out/two/two.bin" &&
         do_rclone copy --transfers 1 "$out/two" :ftp:work
 }
-list() { do_rclone --ftp-disable-mlsd lsf :ftp:work > "$out/list.txt"; }
-mlsd() { do_rclone lsf :ftp:work > "$out/mlsd.txt"; }
+list() { do_rclone --ftp-disable-mlsd lsf :ftp:listed > "$out/list.txt"; }
+mlsd() { do_rclone lsf :ftp:listed > "$out/mlsd.txt"; }
 # A range: REST, RETR and the data connection closed by the client.
-abort() { [ "$(do_rclone cat --offset 1000 --count 99999 :ftp:work/large.bin | wc -c)" = 99999 ] && do_rclone lsf :ftp:work; }
+abort() { [ "$(do_rclone cat --offset 1000 --count 99999 :ftp:large.bin | wc -c)" = 99999 ] && do_rclone lsf :ftp:listed; }
 times() {
     local stamp="${MATRIX_TIME:0:4}-${MATRIX_TIME:4:2}-${MATRIX_TIME:6:2}T${MATRIX_TIME:8:2}:${MATRIX_TIME:10:2}:${MATRIX_TIME:12:2}"
     do_rclone touch --no-create --timestamp "$stamp" :ftp:work/small.bin
@@ -41,7 +41,7 @@ step small upload small.bin work/small.bin
 step zero upload zero.bin work/zero.bin
 step large upload large.bin work/large.bin
 step two two
-step get do_rclone copyto :ftp:work/large.bin "$out/large.bin"
+step get do_rclone copyto :ftp:large.bin "$out/large.bin"
 step list list
 step mlsd mlsd
 cannot "rclone never sends NLST" nlst
