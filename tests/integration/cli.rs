@@ -101,7 +101,11 @@ fn check_tries_what_the_files_hold() {
             "certificate_file: key.pem",
             ["certificate", "key.pem"],
         ),
-        ("file: users.yaml", "file: cert.pem", ["expected", "cert.pem"]),
+        (
+            "file: users.yaml",
+            "file: cert.pem",
+            ["expected", "cert.pem"],
+        ),
         ("root: data", "root: nowhere", ["root", "nowhere"]),
     ] {
         let directory = prepared();
