@@ -27,8 +27,13 @@ QUEUE = (
     ("two", "small.bin", "work", "two.bin", 0),
     ("get", "large.bin", "", "large.bin", DOWNLOAD),
 )
-SETTINGS = {"Greeting version": "3.63.0", "Update Check": 0, "Disable update check": 1, "Logging file": LOG,
-            "Logging Debug Level": 0}
+SETTINGS = {
+    "Greeting version": "3.63.0",
+    "Update Check": 0,
+    "Disable update check": 1,
+    "Logging file": LOG,
+    "Logging Debug Level": 0,
+}
 SCHEMA = """
 CREATE TABLE servers (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, host TEXT NOT NULL, port INTEGER, user TEXT,
   password TEXT, account TEXT, keyfile TEXT, protocol INTEGER, type INTEGER, logontype INTEGER,
@@ -53,10 +58,13 @@ def write_settings():
     rows = "".join(f'<Setting name="{name}">{value}</Setting>' for name, value in SETTINGS.items())
     (CONFIG / "filezilla.xml").write_text(document(f"<Settings>{rows}</Settings>"))
     leaf = ssl.PEM_cert_to_DER_cert((Path(CA).parent / "cert.pem").read_text())
-    (CONFIG / "trustedcerts.xml").write_text(document(
-        f"<TrustedCerts><Certificate><Data>{leaf.hex()}</Data><ActivationTime>1</ActivationTime>"
-        f"<ExpirationTime>4102444800</ExpirationTime><Host>{HOST}</Host><Port>{PORT}</Port>"
-        "<TrustSANs>0</TrustSANs></Certificate></TrustedCerts>"))
+    (CONFIG / "trustedcerts.xml").write_text(
+        document(
+            f"<TrustedCerts><Certificate><Data>{leaf.hex()}</Data><ActivationTime>1</ActivationTime>"
+            f"<ExpirationTime>4102444800</ExpirationTime><Host>{HOST}</Host><Port>{PORT}</Port>"
+            "<TrustSANs>0</TrustSANs></Certificate></TrustedCerts>"
+        )
+    )
 
 
 def write_queue():
@@ -66,7 +74,8 @@ def write_queue():
         "INSERT INTO servers (id, host, port, user, password, protocol, type, logontype, timezone_offset,"
         " transfer_mode, max_connections, encoding, bypass_proxy)"
         " VALUES (1, ?, ?, ?, ?, ?, 0, 1, 0, 'MODE_DEFAULT', 0, 'Auto', 0)",
-        (HOST, PORT, USER, PASSWORD, PROTOCOL))
+        (HOST, PORT, USER, PASSWORD, PROTOCOL),
+    )
     base.executemany("INSERT INTO local_paths VALUES (?, ?)", ((1, f"{IN}/"), (2, f"{OUT}/")))
     # FileZilla's own form: type, length of the prefix, then each segment with its length.
     base.executemany("INSERT INTO remote_paths VALUES (?, ?)", ((1, "1 0 4 work"), (2, "1 0")))
@@ -76,7 +85,8 @@ def write_queue():
         base.execute(
             "INSERT INTO files (server, source_file, target_file, local_path, remote_path, size, error_count,"
             " priority, flags, default_exists_action) VALUES (1, ?, ?, ?, ?, ?, 0, 2, ?, -1)",
-            (source, target, 2 if flags & DOWNLOAD else 1, 1 if directory else 2, size, flags))
+            (source, target, 2 if flags & DOWNLOAD else 1, 1 if directory else 2, size, flags),
+        )
     base.commit()
     base.close()
 
@@ -109,8 +119,9 @@ def main():
     write_settings()
     write_queue()
     read, write = os.pipe()
-    display = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-screen", "0", "1200x900x24"], pass_fds=(write,),
-                               stderr=subprocess.DEVNULL)
+    display = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1200x900x24"], pass_fds=(write,), stderr=subprocess.DEVNULL
+    )
     os.close(write)
     number = os.fdopen(read).readline().strip()
     environment = os.environ | {"HOME": str(HOME), "XDG_CONFIG_HOME": str(HOME / ".config"), "DISPLAY": f":{number}"}

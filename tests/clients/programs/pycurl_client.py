@@ -17,8 +17,10 @@ def begin(path):
     curl.setopt(pycurl.USERPWD, f"{USER}:{PASSWORD}")
     curl.setopt(pycurl.CAINFO, CA)
     curl.setopt(pycurl.USE_SSL, pycurl.USESSL_ALL)
-    version = {"1.2": pycurl.SSLVERSION_TLSv1_2 | pycurl.SSLVERSION_MAX_TLSv1_2,
-               "1.3": pycurl.SSLVERSION_TLSv1_3 | pycurl.SSLVERSION_MAX_TLSv1_3}[TLS]
+    version = {
+        "1.2": pycurl.SSLVERSION_TLSv1_2 | pycurl.SSLVERSION_MAX_TLSv1_2,
+        "1.3": pycurl.SSLVERSION_TLSv1_3 | pycurl.SSLVERSION_MAX_TLSv1_3,
+    }[TLS]
     curl.setopt(pycurl.SSLVERSION, version)
     curl.setopt(pycurl.TIMEOUT, 90)
     curl.setopt(pycurl.VERBOSE, True)
