@@ -20,6 +20,8 @@ mod client_certificates;
 mod conformance;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
+/// Dialogues of clients that cannot run here, replayed.
+mod dialogues;
 /// 2,000 handshakes in a row on a busy machine.
 mod handshakes;
 /// Health, metrics and the end of the process.
