@@ -17,7 +17,7 @@ use super::{
     metadata,
     passive::{PassiveError, PassivePort},
     reply::{Reply, quote},
-    session::{Next, Session},
+    session::{Factor, Next, Session},
     transfer,
 };
 use crate::{
@@ -164,7 +164,7 @@ async fn user(session: &mut Session, name: String) -> Next {
 async fn password_for(session: &mut Session, password: Password) -> Next {
     if session.view().is_some() {
         // Some clients send PASS whatever USER was answered; after a 232 that is no mistake.
-        return if session.by_certificate {
+        return if session.logged_in_by == Some(Factor::Certificate) {
             answer(202, "Logged in by certificate already")
         } else {
             answer(503, "Already logged in")
@@ -217,7 +217,10 @@ async fn try_login(
             }
         }
     };
-    let by_certificate = matches!(proof, Proof::Certificate);
+    let factor = match proof {
+        Proof::Password(_) => Factor::Password,
+        Proof::Certificate => Factor::Certificate,
+    };
     session.login.prepare(Attempt {
         user: user.to_owned(),
         proof,
@@ -236,11 +239,11 @@ async fn try_login(
         .get_or_create(&LoginLabels { outcome })
         .inc();
     if welcome {
-        session.by_certificate = by_certificate;
+        session.logged_in_by = Some(factor);
         session.claim_tls();
         tracing::Span::current().record("user", user);
         let tls = session.protection.encrypted;
-        tracing::info!(tls, by_certificate, "logged in");
+        tracing::info!(tls, by = ?factor, "logged in");
     }
     Ok(welcome)
 }

@@ -51,8 +51,8 @@ pub(super) struct Session {
     pub(super) tls: Option<Arc<SessionTls>>,
     /// Name of the last USER, until PASS.
     pub(super) user: Option<String>,
-    /// Logged in without a password.
-    pub(super) by_certificate: bool,
+    /// How the login came about.
+    pub(super) logged_in_by: Option<Factor>,
     pub(super) login_failures: u32,
     pub(super) working_directory: VirtualPath,
     /// REST marker for the next transfer.
@@ -82,6 +82,15 @@ pub(super) struct Session {
     pub(super) queue: VecDeque<LineEvent>,
     connected: Instant,
     pub(super) last_command: Instant,
+}
+
+/// What a login was decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Factor {
+    /// PASS.
+    Password,
+    /// A certificate at USER, without a password.
+    Certificate,
 }
 
 /// TLS on this session's connections (RFC 2228, RFC 4217).
@@ -142,7 +151,7 @@ impl Session {
             },
             tls: tls.map(Arc::new),
             user: None,
-            by_certificate: false,
+            logged_in_by: None,
             login_failures: 0,
             working_directory: VirtualPath::root(),
             restart: 0,
