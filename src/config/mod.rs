@@ -6,23 +6,33 @@
 //! (unknown keys included), [`resolve`] says what they mean.
 
 mod error;
+mod passive;
+mod profile;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub(crate) mod typed;
 pub(crate) mod yaml;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-pub use self::error::{ConfigError, ConfigErrors};
+pub use self::{
+    error::{ConfigError, ConfigErrors},
+    passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+    profile::{EmptyUpload, ListDate, ListStyle, Profile},
+    tls::{
+        CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
+        Resumption, Sni, Tls, TlsVersion,
+    },
+};
 use crate::access::Mount;
 
 /// Everything the server needs to start.
@@ -30,6 +40,8 @@ use crate::access::Mount;
 pub struct Config {
     /// At least one; names are unique.
     pub listeners: Vec<Listener>,
+    /// What devices need, by name, as listeners and users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// The users file.
     pub users_file: PathBuf,
     /// By name, as mounts refer to them.
@@ -57,16 +69,22 @@ pub struct Listener {
     pub mode: Mode,
     /// Whether sessions and data may cross in the clear (explicit listeners only).
     pub clear_text: ClearText,
-    /// Certificate and key.
+    /// Certificates, versions and suites.
     pub tls: Tls,
+    /// Whether data connections resume the TLS session of their control connection.
+    pub resumption: Resumption,
     /// Passive data connections.
     pub passive: Passive,
+    /// Headers of a load balancer in front.
+    pub proxy_protocol: ProxyProtocol,
     /// What ends an upload.
     pub upload_end: UploadEnd,
+    /// What its devices need; a user's own profile wins after login.
+    pub profile: Arc<Profile>,
+    /// Whether to log which switch a device would have needed.
+    pub learn: bool,
     /// Whether the control connection may leave TLS after login.
     pub ccc: ClearCommandChannel,
-    /// What SITE CHMOD is answered.
-    pub site_chmod: SiteChmod,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }
@@ -107,15 +125,6 @@ pub enum ClearCommandChannel {
     Allow,
 }
 
-/// What SITE CHMOD is answered: no store here has modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SiteChmod {
-    /// 502 (default).
-    Refuse,
-    /// 200, and nothing is changed.
-    Ignore,
-}
-
 /// What becomes of a time that a client sets (MFMT and its kin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
@@ -125,24 +134,6 @@ pub enum SetTime {
     Ignore,
     /// 502 or 550; default for a bucket.
     Refuse,
-}
-
-/// PEM files of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Leaf first, then intermediates.
-    pub certificate_file: PathBuf,
-    /// PKCS#8, PKCS#1 or SEC1 key.
-    pub key_file: PathBuf,
-}
-
-/// Where data connections arrive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passive {
-    /// Address in the 227 reply; `None` is the one the client reached.
-    pub address: Option<IpAddr>,
-    /// Ports to listen on; `0..=0` lets the system choose.
-    pub ports: RangeInclusive<u16>,
 }
 
 /// A place for bytes.

@@ -8,6 +8,7 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
+use encoding_rs::{Encoding, UTF_8};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,10 +17,11 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    charset,
     data::{TLS_HANDSHAKE_RECORD, has_spoken},
     line::{LineBuffer, LineEvent},
     reply::Reply,
-    tls::{Handshake, HandshakeError, Tls},
+    tls::{Handshake, HandshakeError, SessionTls, Tls},
 };
 
 /// Bytes read at once: thirty commands of ordinary length.
@@ -40,6 +42,8 @@ pub(super) struct Control {
     lines: LineBuffer,
     /// Longest wait for the client to take a reply.
     reply_deadline: Duration,
+    /// Of names in replies.
+    charset: &'static Encoding,
 }
 
 #[derive(Debug)]
@@ -88,7 +92,13 @@ impl Control {
             unread: BytesMut::new(),
             lines: LineBuffer::new(),
             reply_deadline,
+            charset: UTF_8,
         }
+    }
+
+    /// Names in replies are sent in `charset` from now on.
+    pub(super) fn speak(&mut self, charset: &'static Encoding) {
+        self.charset = charset;
     }
 
     /// Waits for the next line.
@@ -129,7 +139,11 @@ impl Control {
     /// # Errors
     /// The client did not take it within the deadline, or is gone.
     pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let bytes = reply.render();
+        let mut bytes = reply.render();
+        if self.charset != UTF_8 {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            bytes = charset::encode(text, self.charset);
+        }
         let write = async {
             match &mut self.stream {
                 Stream::Clear(stream) => stream.write_all(&bytes).await,
@@ -152,7 +166,7 @@ impl Control {
         self,
         tls: &Tls,
         deadline: Duration,
-    ) -> Result<(Self, Handshake), UpgradeError> {
+    ) -> Result<(Self, SessionTls, Handshake), UpgradeError> {
         let Stream::Clear(stream) = self.stream else {
             // AUTH inside TLS is answered with 503 and never comes here.
             return Err(UpgradeError::Injected);
@@ -164,8 +178,10 @@ impl Control {
                 return Err(UpgradeError::Injected);
             }
         }
-        let (stream, handshake) = tls.accept_control(stream, deadline).await?;
-        Ok((Self::encrypted(stream, self.reply_deadline), handshake))
+        let (stream, session, handshake) = tls.accept_control(stream, deadline).await?;
+        let mut control = Self::encrypted(stream, self.reply_deadline);
+        control.speak(self.charset);
+        Ok((control, session, handshake))
     }
 
     /// Ends TLS and goes on in the clear, after the 200 to CCC.

@@ -152,7 +152,7 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let path = resolve_or_here(session, argument)?;
     let view = view(session)?;
     let refused = |failure: Failure| Stop::Refused(refusal(&failure));
-    let now = std::time::SystemTime::now();
+    let (now, style) = (std::time::SystemTime::now(), session.profile.list);
     let mut selection = listing::select(view, &path, pattern)
         .await
         .map_err(refused)?;
@@ -160,7 +160,7 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let mut rows = vec!["Status:".to_owned()];
     while let Some(entry) = selection.entries.next().await {
         let entry = entry.map_err(|error| refused(error.into()))?;
-        rows.push(crate::store::listing::list_line(&entry, now));
+        rows.push(crate::store::listing::list_line_as(&entry, now, style));
         if rows.len() > STATUS_ROWS {
             return Ok(Reply::multi_line(
                 212,

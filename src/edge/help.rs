@@ -1,7 +1,7 @@
 //! HELP and SITE HELP: what this server knows, without a word on what it is (CONFORMANCE B13, S55).
 
 use super::{reply::Reply, session::Session};
-use crate::config::{ClearCommandChannel, SiteChmod};
+use crate::config::ClearCommandChannel;
 
 /// Verbs and their arguments, `X` forms aside.
 const SYNTAX: [(&str, &str); 59] = [
@@ -92,7 +92,7 @@ pub(super) fn help(session: &Session, verb: Option<&str>) -> Reply {
 /// SITE HELP.
 pub(super) fn site_help(session: &Session) -> Reply {
     let mut lines = vec!["SITE commands:"];
-    if session.door.config.site_chmod == SiteChmod::Ignore {
+    if session.profile.ignore_chmod {
         lines.push("CHMOD mode path");
     }
     lines.extend(["HELP", "IDLE [seconds]"]);

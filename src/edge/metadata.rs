@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     access::VirtualPath,
-    config::SiteChmod,
     store::{
         ErrorKind,
         listing::{mdtm, parse_time},
@@ -112,7 +111,7 @@ async fn site(session: &mut Session, command: SiteCommand) -> Answer {
 
 /// No store has modes: refused, or accepted for clients that take a refusal for a failed upload.
 async fn change_mode(session: &Session, argument: &str) -> Answer {
-    if session.door.config.site_chmod == SiteChmod::Refuse {
+    if !session.profile.ignore_chmod {
         return Ok(Reply::new(502, "SITE command not implemented"));
     }
     let path = resolve(session, argument)?;

@@ -13,28 +13,29 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    QUEUED_COMMANDS,
+    QUEUED_COMMANDS, charset,
     command::{self, Command},
     control::{Control, Incoming},
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
     files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
+    learn::Quirk,
     line::LineEvent,
     listing,
-    passive::PassivePort,
+    passive::{PassiveError, PassivePort},
     reply::Reply,
     session::{Next, Session},
-    tls::Flow,
+    tls::{Flow, HandshakeError},
 };
 use crate::{
     access::VirtualPath,
     engine::{Engine, EngineError, Order},
-    observe::metrics::{DirectionLabels, TransferLabels},
+    observe::metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
     shutdown::Drain,
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
         exchange::{Exchange, Intent, Outcome, Outgoing, Rows, Transport, Work},
-        listing::{list_line, mlsx_line},
+        listing::{list_line_as, mlsx_line},
         transfer::{CancelReason, Direction, Failure, Progress},
         upload::{Deadlines, Incoming as IncomingFile},
     },
@@ -173,10 +174,10 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             Ok(prepared)
         }
         Command::List { path } => {
-            let now = SystemTime::now();
+            let (now, style) = (SystemTime::now(), session.profile.list);
             let argument = path.clone();
             prepare_listing(session, &view, "LIST", argument, move |entry, _| {
-                list_line(entry, now)
+                list_line_as(entry, now, style)
             })
             .await
         }
@@ -265,7 +266,8 @@ async fn prepare_listing(
         return Err(Stop::Refused(Reply::new(501, "Not a directory")));
     }
     let directory = selection.directory;
-    let line = Box::new(move |entry: &Entry| line(entry, &directory));
+    let charset = session.charset();
+    let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
     let source = Source::Listing(Rows {
         entries: selection.entries,
         line,
@@ -307,18 +309,21 @@ async fn attend(
         door,
         queue,
         protection,
+        tls,
+        profile,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
     let direction = prepared.source.direction();
     let plan = DataPlan {
-        tls: protection.private.then(|| door.tls.clone()),
+        tls: tls.clone().filter(|_| protection.private),
         flow: if direction == Direction::Upload {
             Flow::ToServer
         } else {
             Flow::ToClient
         },
-        upload_end: door.config.upload_end,
+        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
+        empty_upload: profile.empty_upload,
         connect: shared.timeouts.data_connect,
         handshake: shared.timeouts.tls_handshake,
     };
@@ -338,6 +343,7 @@ async fn attend(
             exchange,
             deadlines,
             drain: &shared.drain,
+            metrics: &shared.metrics,
         },
         port,
         plan,
@@ -428,6 +434,7 @@ struct Carrier<'a> {
     exchange: &'a Exchange,
     deadlines: Deadlines,
     drain: &'a Drain,
+    metrics: &'a Metrics,
 }
 
 /// Data connection, then engine, then the outcome.
@@ -452,9 +459,13 @@ async fn carry(
     let (wire, handshake) = match connected {
         Ok(connected) => connected,
         Err(error) => {
-            if matches!(error, DataError::Handshake(_) | DataError::ClearText) {
+            if matches!(
+                error,
+                DataError::Handshake(_) | DataError::ClearText | DataError::ClosedBeforeTls
+            ) {
                 count(None);
             }
+            security_event(&error, carrier.metrics);
             return Ending::NotConnected(error);
         }
     };
@@ -486,6 +497,20 @@ async fn carry(
         Ok(_) => Ending::Concluded(carrier.exchange.conclude()),
         Err(error) => Ending::Engine(error),
     }
+}
+
+/// Logs and counts a data connection that somebody else may have made.
+fn security_event(error: &DataError, metrics: &Metrics) {
+    let event = match error {
+        DataError::Handshake(HandshakeError::ForeignSession) => "foreign_tls_session",
+        DataError::Handshake(HandshakeError::OtherCertificate) => "other_client_certificate",
+        _ => return,
+    };
+    tracing::warn!(event, "data connection is not the session's own");
+    metrics
+        .security_events
+        .get_or_create(&SecurityLabels { event })
+        .inc();
 }
 
 /// What is logged and counted of a transfer.
@@ -524,6 +549,12 @@ fn conclude(
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
+            if matches!(
+                (&failure, direction),
+                (Failure::Truncated, Direction::Upload)
+            ) {
+                session.learn(Quirk::UploadEnd);
+            }
             log_failure(verb, path, &failure);
             tracing::info!(
                 verb,
@@ -536,6 +567,13 @@ fn conclude(
             (refusal(&failure), failure.label())
         }
         Ending::NotConnected(error) => {
+            match error {
+                DataError::ClosedBeforeTls => session.learn(Quirk::EmptyUpload),
+                DataError::Passive(PassiveError::Timeout(_)) if session.extended => {
+                    session.learn(Quirk::Epsv);
+                }
+                _ => {}
+            }
             tracing::warn!(verb, path = path.as_str(), %error, "no data connection");
             let (code, text) = error.reply();
             (Reply::new(code, text), "no_connection")

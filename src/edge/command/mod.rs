@@ -10,7 +10,7 @@ mod telnet;
 
 use std::{fmt, time::SystemTime};
 
-pub use parse::parse;
+pub use parse::{parse, parse_in};
 
 use super::reply::Reply;
 use crate::store::listing::Facts;

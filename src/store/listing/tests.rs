@@ -32,6 +32,34 @@ const WRITER: Permissions = Permissions {
 };
 
 #[test]
+fn dates_take_the_zone_and_the_form_of_the_style() {
+    let now = time("20260615120000");
+    let unix = ListDate::Unix;
+    for (date, hours, modified, shown) in [
+        (unix, 2, "20260614230000", "Jun 15 01:00"),
+        (unix, -5, "20260615010000", "Jun 14 20:00"),
+        // Half a year is counted in real time, the year printed is the zone's.
+        (unix, 2, "20241231230000", "Jan  1  2025"),
+        (ListDate::YearOnly, 0, "20260615115959", "Jun 15  2026"),
+    ] {
+        let style = ListStyle {
+            offset: ::time::UtcOffset::from_hms(hours, 0, 0).unwrap(),
+            date,
+        };
+        let entry = entry(Kind::File, "a", 1, Some(time(modified)));
+        let line = list_line_as(&entry, now, style);
+        assert!(line.ends_with(&format!(" {shown} a")), "{line}");
+    }
+    // The ends of the calendar have no other zone.
+    let style = ListStyle {
+        offset: ::time::UtcOffset::from_hms(14, 0, 0).unwrap(),
+        date: unix,
+    };
+    let end = entry(Kind::File, "a", 1, Some(time("99991231235959")));
+    assert!(list_line_as(&end, now, style).contains("9999"));
+}
+
+#[test]
 fn list_lines_look_like_ls() {
     let now = time("20260615120000");
     for (modified, shown) in [

@@ -181,7 +181,11 @@ fn i8_site_chmod() {
     site.store.put("reader/file", b"");
     answers(&mut site.raw, &[("SITE CHMOD 644 file", 502)]);
     let server = Server::with(&site.store)
-        .set_listeners("site_chmod", &"ignore".into())
+        .set(
+            "/profiles",
+            serde_json::json!({"php": {"ignore_chmod": true}}),
+        )
+        .set_listeners("profile", &"php".into())
         .start();
     let mut raw = Raw::explicit(&server);
     answers(

@@ -212,7 +212,7 @@ fn c12_no_server_name() {
     let store = Store::local();
     let server = Server::start(&store);
     for version in [Version::Tls12, Version::Tls13] {
-        let tls = server.tls(version).without_server_name();
+        let tls = server.tls(version).without_sni();
         let mut raw = Raw::explicit_with(&server, &tls);
         raw.store("STOR file", b"nameless");
         let mut raw = Raw::implicit_with(&server, &tls);

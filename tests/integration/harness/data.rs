@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Tls;
@@ -75,6 +75,12 @@ impl Data {
             session.complete_io(&mut self.tcp)?;
         }
         Ok(())
+    }
+
+    /// The certificate that the server showed.
+    pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
+        let session = self.session.as_ref().expect("a data connection with TLS");
+        session.peer_certificates().unwrap()[0].clone()
     }
 
     /// Full or resumed, once the handshake is done.

@@ -1,0 +1,111 @@
+"""Python's aioftp: a session for each step; it begins the data handshake before it sends the command."""
+
+import asyncio
+import contextlib
+import ssl
+
+import aioftp
+
+from _steps import CA, HOST, IN, MODE, OUT, PART, PASSWORD, PORT, TIME, TLS, USER, Cannot, step
+
+
+@contextlib.asynccontextmanager
+async def session():
+    context = ssl.create_default_context(cafile=CA)
+    version = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[TLS]
+    context.minimum_version = context.maximum_version = version
+    client = aioftp.Client(ssl=context if MODE == "implicit" else None, socket_timeout=8)
+    await client.connect(HOST, PORT)
+    if MODE == "explicit":
+        await client.upgrade_to_tls(context)
+    await client.login(USER, PASSWORD)
+    yield client
+    await client.quit()
+
+
+async def upload(local, stream, offset=0):
+    with open(f"{IN}/{local}", "rb") as source:
+        source.seek(offset)
+        async with stream as opened:
+            while block := source.read(65536):
+                await opened.write(block)
+
+
+async def download(client, remote, local, mode="wb", offset=0):
+    with open(f"{OUT}/{local}", mode) as target:
+        async with client.download_stream(remote, offset=offset) as stream:
+            async for block in stream.iter_by_block():
+                target.write(block)
+
+
+stuck = []
+
+
+def run(action, data=True):
+    async def whole():
+        async with session() as client:
+            await action(client)
+
+    def once():
+        # One wait for an answer to the data handshake says all.
+        if data and stuck:
+            raise TimeoutError("as the first data connection")
+        try:
+            asyncio.run(asyncio.wait_for(whole(), 20))
+        except TimeoutError:
+            stuck.append(data)
+            raise
+
+    return once
+
+
+def put(local, remote):
+    return run(lambda client: upload(local, client.upload_stream(remote)))
+
+
+async def two(client):
+    await upload("medium.bin", client.upload_stream("work/one.bin"))
+    await upload("small.bin", client.upload_stream("work/two.bin"))
+
+
+def listing(name, command):
+    async def names(client):
+        with open(f"{OUT}/{name}.txt", "w") as target:
+            async for path, _ in client.list("listed", raw_command=command):
+                target.write(f"{path}\n")
+
+    return run(names)
+
+
+async def abort(client):
+    async with client.download_stream("large.bin") as stream:
+        await stream.read(65536)
+        await client.abort()
+    await client.get_current_directory()
+
+
+def nlst():
+    raise Cannot("aioftp never sends NLST")
+
+
+for name, action in {
+    "login": run(lambda client: client.get_current_directory(), data=False),
+    "mkdir": run(lambda client: client.make_directory("work"), data=False),
+    "small": put("small.bin", "work/small.bin"),
+    "zero": put("zero.bin", "work/zero.bin"),
+    "large": put("large.bin", "work/large.bin"),
+    "two": run(two),
+    "get": run(lambda client: download(client, "large.bin", "large.bin")),
+    "list": listing("list", "LIST"),
+    "nlst": nlst,
+    "mlsd": listing("mlsd", "MLSD"),
+    "resume-get": run(lambda client: download(client, "medium.bin", "medium.bin", "ab", PART)),
+    "resume-put": run(lambda client: upload("medium.bin", client.upload_stream("resume.bin", offset=PART), PART)),
+    "append": run(lambda client: upload("medium.bin", client.append_stream("append.bin"), PART)),
+    "rename": run(lambda client: client.rename("rename-me", "work/renamed"), data=False),
+    "time": run(lambda client: client.command(f"MFMT {TIME} work/small.bin", "213"), data=False),
+    "delete": run(lambda client: client.remove_file("delete-me"), data=False),
+    "rmdir": run(lambda client: client.remove_directory("remove-me"), data=False),
+    "abort": run(abort),
+}.items():
+    step(name, action)
