@@ -24,6 +24,8 @@ mod data_connections;
 mod dialogues;
 /// 2,000 handshakes in a row on a busy machine.
 mod handshakes;
+/// Names, rights, logs and lines as an attacker sends them.
+mod hostile;
 /// Health, metrics and the end of the process.
 mod life;
 /// Lines that are too long, odd, or early.
