@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, signal::unix::Signal, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
     auth::{Authentication, Users},
     config::Config,
-    edge::{Door, PortPool, Shared, Tls},
+    edge::{Door, Network, Shared, Tls, keep_current},
     engine::Surroundings,
     listen::{Admission, Listening},
     observe::metrics::Metrics,
@@ -25,6 +25,9 @@ const ABORT_GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct App {
     listeners: Vec<Listening>,
+    /// Of the listeners, for their certificates.
+    doors: Vec<Arc<Door>>,
+    hangup: Option<Signal>,
     admin: Option<TcpListener>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     shared: Arc<Shared>,
@@ -37,6 +40,11 @@ impl App {
     /// The first thing that cannot be opened, with its name.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let users = Users::load(&config.users_file)?;
+        let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+        if !unknown.is_empty() {
+            let file = config.users_file.display();
+            anyhow::bail!("{file}: {}", unknown.join("; "));
+        }
         let mut stores = Stores::new();
         for (name, backend) in &config.backends {
             let opened = store::open(backend, &config.timeouts)
@@ -49,8 +57,10 @@ impl App {
                 mounts: config.mounts,
                 stores: Arc::new(stores),
             }),
+            profiles: config.profiles,
             timeouts: config.timeouts,
             login_failures: config.limits.login_failures,
+            checksum_bytes: config.limits.checksum_bytes,
             budget: Budget::new(config.limits.upload_memory_bytes),
             metrics: Metrics::new(),
             drain: Drain::default(),
@@ -60,16 +70,21 @@ impl App {
             config.limits.connections_per_address,
         );
         let mut listeners = Vec::new();
+        let mut doors = Vec::new();
         let mut addresses = Vec::new();
         for listener in config.listeners {
             let name = Arc::clone(&listener.name);
             let door = Door {
-                tls: Tls::open(&listener.tls).with_context(|| format!("listener {name}: tls"))?,
-                ports: PortPool::new(&listener.passive.ports),
+                tls: Tls::open(&listener.tls, listener.resumption)
+                    .with_context(|| format!("listener {name}"))?,
+                network: Network::new(&listener, &shared.metrics),
                 config: listener,
             };
+            door.network.resolve().await;
             let wanted = door.config.address;
-            let listening = Listening::bind(Arc::new(door), Arc::clone(&admission))
+            let door = Arc::new(door);
+            doors.push(Arc::clone(&door));
+            let listening = Listening::bind(door, Arc::clone(&admission))
                 .with_context(|| format!("listener {name} cannot listen on {wanted}"))?;
             addresses.push((name, listening.address()?));
             listeners.push(listening);
@@ -86,6 +101,8 @@ impl App {
         };
         Ok(Self {
             listeners,
+            doors,
+            hangup: None,
             admin,
             addresses,
             shared,
@@ -95,6 +112,12 @@ impl App {
     /// Every bound address with its listener's name, `admin` for the admin side.
     pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
         &self.addresses
+    }
+
+    /// Looks at the certificate files at once when `hangup` comes, besides every few seconds.
+    #[must_use]
+    pub fn reload_on(self, hangup: Option<Signal>) -> Self {
+        Self { hangup, ..self }
     }
 
     /// Serves until `stop` completes, then drains: no new connections, running transfers finish until
@@ -113,6 +136,13 @@ impl App {
         for listener in self.listeners {
             loops.spawn(listener.run(Arc::clone(&shared)));
         }
+        // Ends when the drain begins.
+        loops.spawn(keep_current(
+            self.doors,
+            Arc::clone(&shared.metrics),
+            shared.drain.clone(),
+            self.hangup,
+        ));
         // The admin side stays until the last session is gone: an operator watches the drain.
         let finished = CancellationToken::new();
         let admin = self.admin.map(|socket| {

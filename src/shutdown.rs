@@ -48,6 +48,11 @@ impl Drain {
     }
 }
 
+/// SIGHUP of this process, which no longer ends it.
+pub fn hangups() -> std::io::Result<Signal> {
+    listen_for(SignalKind::hangup())
+}
+
 /// SIGTERM and SIGINT of this process.
 #[derive(Debug)]
 pub struct Signals {

@@ -1,25 +1,12 @@
 //! `causeway check`: everything that can be wrong before the first connection, without the network.
 
-use std::{
-    fmt::Write as _,
-    fs, io,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
-
-use rustls::{
-    crypto::aws_lc_rs,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject as _},
-    },
-    sign::CertifiedKey,
-};
+use std::{fmt::Write as _, fs, io, io::Write as _, path::Path, time::SystemTime};
 
 use super::Failure;
 use crate::{
     auth::Users,
-    config::{Backend, Config, Tls},
+    config::{Backend, Config, Listener},
+    edge::{Tls, Validity},
 };
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
@@ -32,25 +19,31 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 fn check(file: &Path) -> Result<String, Failure> {
     let config = Config::load(file)?;
     let mut mistakes = Vec::new();
+    let mut warnings = Vec::new();
     let users = match Users::load(&config.users_file) {
-        Ok(users) => users.len(),
+        Ok(users) => {
+            warnings.extend(useless_certificates(&config, &users));
+            let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
+            let file = config.users_file.display();
+            mistakes.extend(unknown.iter().map(|mistake| format!("{file}: {mistake}")));
+            users.len()
+        }
         Err(errors) => {
             mistakes.extend(errors.to_string().lines().map(str::to_owned));
             0
         }
     };
-    let mut seen = Vec::<&Tls>::new();
+    let mut seen = Vec::new();
     for listener in &config.listeners {
         if seen.contains(&&listener.tls) {
             continue;
         }
         seen.push(&listener.tls);
-        for mistake in certificate(&listener.tls) {
-            mistakes.push(format!(
-                "{}: listener {}: {mistake}",
-                file.display(),
-                listener.name
-            ));
+        match certificates(listener) {
+            Ok(found) => warnings.extend(found),
+            Err(found) => mistakes.extend(found.into_iter().map(|mistake| {
+                format!("{}: listener {}: {mistake}", file.display(), listener.name)
+            })),
         }
     }
     for (name, backend) in &config.backends {
@@ -65,70 +58,41 @@ fn check(file: &Path) -> Result<String, Failure> {
         }
     }
     if mistakes.is_empty() {
-        Ok(summary(&config, users))
+        Ok(summary(&config, users) + &warnings.concat())
     } else {
         Err(Failure::Configuration(mistakes))
     }
 }
 
-/// What is wrong with a certificate and its key.
-fn certificate(tls: &Tls) -> Vec<String> {
-    let mut mistakes = Vec::new();
-    let mut note = |key: &str, file: &PathBuf, problem: String| {
-        mistakes.push(format!("tls.{key} {}: {problem}", file.display()));
-    };
-    let chain = CertificateDer::pem_file_iter(&tls.certificate_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = match chain {
-        Ok(chain) if !chain.is_empty() => Some(chain),
-        Ok(_) => {
-            let problem = "no certificate found; expected PEM, the leaf first".to_owned();
-            note("certificate_file", &tls.certificate_file, problem);
-            None
-        }
-        Err(error) => {
-            note(
-                "certificate_file",
-                &tls.certificate_file,
-                pem_problem(&error, "certificate"),
-            );
-            None
-        }
-    };
-    let key = match PrivateKeyDer::from_pem_file(&tls.key_file) {
-        Ok(key) => Some(key),
-        Err(error) => {
-            note(
-                "key_file",
-                &tls.key_file,
-                pem_problem(&error, "private key"),
-            );
-            None
-        }
-    };
-    if let (Some(chain), Some(key)) = (chain, key)
-        && let Err(error) = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-    {
-        let problem = match error {
-            rustls::Error::InconsistentKeys(_) => {
-                format!(
-                    "the key does not belong to {}",
-                    tls.certificate_file.display()
-                )
-            }
-            other => format!("not usable together with the certificate: {other}"),
-        };
-        note("key_file", &tls.key_file, problem);
+/// Users who need a certificate that no listener asks for.
+fn useless_certificates(config: &Config, users: &Users) -> Vec<String> {
+    let asks = |listener: &Listener| listener.tls.client_certificates.is_some();
+    if config.listeners.iter().any(asks) {
+        return Vec::new();
     }
-    mistakes
+    let warning = |name| {
+        format!(
+            "warning: user {name:?} needs a certificate, and no listener has tls.client_certificates\n"
+        )
+    };
+    users.with_certificates().map(warning).collect()
 }
 
-fn pem_problem(error: &pem::Error, wanted: &str) -> String {
-    match error {
-        pem::Error::NoItemsFound => format!("no {wanted} found; expected PEM"),
-        pem::Error::Io(error) => format!("cannot read the file: {error}"),
-        other => format!("not PEM: {other}"),
-    }
+/// What is wrong with the TLS of a listener, or what soon will be.
+fn certificates(listener: &Listener) -> Result<Vec<String>, Vec<String>> {
+    let tls = Tls::open(&listener.tls, listener.resumption)
+        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let now = SystemTime::now();
+    let warning = |certificate: crate::edge::Certificate| {
+        let problem = match certificate.validity(now) {
+            Validity::Expired => "has expired".to_owned(),
+            Validity::Ending(days) => format!("expires in {days} days"),
+            Validity::Good => return None,
+        };
+        let (name, file) = (&listener.name, certificate.file.display());
+        Some(format!("warning: listener {name}: {file} {problem}\n"))
+    };
+    Ok(tls.certificates().into_iter().filter_map(warning).collect())
 }
 
 /// Whether a backend can keep its files in `root`. Tries it: permission bits tell little on network
@@ -231,6 +195,53 @@ mod tests {
             assert!(listed.contains(expected), "{expected}\n{listed}");
         }
         assert_eq!(listed.lines().count(), 4, "{listed}");
+    }
+
+    #[test]
+    fn certificates_that_end_are_warnings() {
+        let directory = directory_with_configuration();
+        let path = directory.path();
+        let file = path.join("causeway.yaml");
+        assert!(!check(&file).unwrap().contains("warning"));
+        let now = time::OffsetDateTime::now_utc();
+        for (days, expected) in [(-1, "has expired"), (5, "expires in 4 days")] {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_after = now + time::Duration::days(days);
+            let certificate = params.self_signed(&key).unwrap();
+            fs::write(path.join("c.pem"), certificate.pem()).unwrap();
+            fs::write(path.join("k.pem"), key.serialize_pem()).unwrap();
+            let summary = check(&file).unwrap();
+            let warned = summary
+                .lines()
+                .any(|line| line.starts_with("warning: listener a: ") && line.ends_with(expected));
+            assert!(warned, "{expected}: {summary}");
+        }
+    }
+
+    #[test]
+    fn user_who_can_never_log_in_is_a_warning() {
+        let directory = directory_with_configuration();
+        let users = "users: [{name: plc, login: certificate, certificates: [plc]}]";
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        let summary = check(&directory.path().join("causeway.yaml")).unwrap();
+        let expected = "warning: user \"plc\" needs a certificate, and no listener";
+        assert!(summary.contains(expected), "{summary}");
+    }
+
+    #[test]
+    fn profile_that_only_the_users_file_knows_is_a_mistake() {
+        let directory = directory_with_configuration();
+        let hash = Users::hash("word").unwrap();
+        let users = format!("users: [{{name: a, password_hash: {hash:?}, profile: old}}]");
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        let file = directory.path().join("causeway.yaml");
+        let failure = check(&file).unwrap_err().to_string();
+        let expected = "user \"a\": no profile has the name \"old\"";
+        assert!(failure.contains(expected), "{failure}");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}profiles: {{old: {{}}}}\n")).unwrap();
+        check(&file).unwrap();
     }
 
     #[test]

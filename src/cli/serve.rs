@@ -6,16 +6,31 @@ use anyhow::anyhow;
 use tokio::sync::Mutex;
 
 use super::Failure;
-use crate::{app::App, config::Config, observe, shutdown::Signals};
+use crate::{
+    app::App,
+    config::Config,
+    observe,
+    shutdown::{Signals, hangups},
+};
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
-    start(Config::load(file)?, |_| Ok(()))
+    start(Config::load(file)?, Hangup::Reloads, |_| Ok(()))
+}
+
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// Certificate files are looked at, as is the custom of servers.
+    Reloads,
+    /// The terminal is gone, and the process with it.
+    Ends,
 }
 
 /// Runs the server until a signal, drains until the deadline or a second signal; `bound` learns the
 /// addresses once all of them are bound.
 pub(super) fn start(
     config: Config,
+    hangup: Hangup,
     bound: impl FnOnce(&[(Arc<str>, SocketAddr)]) -> io::Result<()>,
 ) -> Result<(), Failure> {
     observe::logging::init(&config.log)
@@ -29,7 +44,11 @@ pub(super) fn start(
         // Both futures wait on one receiver, else the second would hear of the first signal too. The
         // app polls them one after the other, so neither waits for the lock.
         let signal = async || signals.lock().await.next().await;
-        let app = App::bind(config).await?;
+        let hangup = match hangup {
+            Hangup::Reloads => Some(hangups()?),
+            Hangup::Ends => None,
+        };
+        let app = App::bind(config).await?.reload_on(hangup);
         bound(app.addresses())?;
         app.run(signal(), signal()).await
     });

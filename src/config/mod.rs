@@ -6,23 +6,33 @@
 //! (unknown keys included), [`resolve`] says what they mean.
 
 mod error;
+mod passive;
+mod profile;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub(crate) mod typed;
 pub(crate) mod yaml;
 
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
-    ops::RangeInclusive,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-pub use self::error::{ConfigError, ConfigErrors};
+pub use self::{
+    error::{ConfigError, ConfigErrors},
+    passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+    profile::{EmptyUpload, ListDate, ListStyle, Profile},
+    tls::{
+        CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
+        Resumption, Sni, Tls, TlsVersion,
+    },
+};
 use crate::access::Mount;
 
 /// Everything the server needs to start.
@@ -30,6 +40,8 @@ use crate::access::Mount;
 pub struct Config {
     /// At least one; names are unique.
     pub listeners: Vec<Listener>,
+    /// What devices need, by name, as listeners and users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// The users file.
     pub users_file: PathBuf,
     /// By name, as mounts refer to them.
@@ -57,12 +69,24 @@ pub struct Listener {
     pub mode: Mode,
     /// Whether sessions and data may cross in the clear (explicit listeners only).
     pub clear_text: ClearText,
-    /// Certificate and key.
+    /// Certificates, versions and suites.
     pub tls: Tls,
+    /// Whether data connections resume the TLS session of their control connection.
+    pub resumption: Resumption,
     /// Passive data connections.
     pub passive: Passive,
+    /// Headers of a load balancer in front.
+    pub proxy_protocol: ProxyProtocol,
     /// What ends an upload.
     pub upload_end: UploadEnd,
+    /// What its devices need; a user's own profile wins after login.
+    pub profile: Arc<Profile>,
+    /// Whether to log which switch a device would have needed.
+    pub learn: bool,
+    /// Whether the control connection may leave TLS after login.
+    pub ccc: ClearCommandChannel,
+    /// What SITE CHMOD is answered.
+    pub site_chmod: SiteChmod,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
 }
@@ -94,22 +118,33 @@ pub enum UploadEnd {
     Fin,
 }
 
-/// PEM files of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// Leaf first, then intermediates.
-    pub certificate_file: PathBuf,
-    /// PKCS#8, PKCS#1 or SEC1 key.
-    pub key_file: PathBuf,
+/// What CCC is answered (RFC 4217 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClearCommandChannel {
+    /// 534 (default).
+    Refuse,
+    /// 200 after login, and the control connection goes on in the clear; data stays as it is.
+    Allow,
 }
 
-/// Where data connections arrive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passive {
-    /// Address in the 227 reply; `None` is the one the client reached.
-    pub address: Option<IpAddr>,
-    /// Ports to listen on; `0..=0` lets the system choose.
-    pub ports: RangeInclusive<u16>,
+/// What SITE CHMOD is answered: no store here has modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteChmod {
+    /// 502 (default).
+    Refuse,
+    /// 200, and nothing is changed.
+    Ignore,
+}
+
+/// What becomes of a time that a client sets (MFMT and its kin).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// It becomes the file's time; default for a local directory, impossible for a bucket.
+    Store,
+    /// 213, and nothing is changed.
+    Ignore,
+    /// 502 or 550; default for a bucket.
+    Refuse,
 }
 
 /// A place for bytes.
@@ -126,6 +161,8 @@ pub enum Backend {
 pub struct FsBackend {
     /// Existing directory; nothing outside it is ever touched.
     pub root: PathBuf,
+    /// Times set by clients.
+    pub set_time: SetTime,
 }
 
 /// An S3 bucket.
@@ -147,6 +184,8 @@ pub struct S3Backend {
     pub part_bytes: usize,
     /// Parts under way at once per upload; default 2.
     pub parts_in_flight: usize,
+    /// Times set by clients; never [`SetTime::Store`].
+    pub set_time: SetTime,
 }
 
 /// A key pair for S3.
@@ -175,6 +214,8 @@ pub struct Limits {
     pub login_failures: u32,
     /// Bytes that all running uploads together may hold in memory; default 256 MiB.
     pub upload_memory_bytes: usize,
+    /// Largest part of a file that HASH, XCRC and their kin read; default 1 GiB.
+    pub checksum_bytes: u64,
 }
 
 /// Deadlines.
@@ -254,6 +295,7 @@ impl Default for Limits {
             connections_per_address: 50,
             login_failures: 3,
             upload_memory_bytes: 256 << 20,
+            checksum_bytes: 1 << 30,
         }
     }
 }

@@ -100,8 +100,33 @@ fn defaults_of_the_example_are_those_of_the_code() {
     let (written_listener, listener) = (&written.listeners[0], &default.listeners[0]);
     assert_eq!(written_listener.clear_text, listener.clear_text);
     assert_eq!(written_listener.upload_end, listener.upload_end);
-    assert_eq!(written_listener.passive.ports, listener.passive.ports);
+    assert_eq!(written_listener.resumption, listener.resumption);
+    let written_profile = Profile {
+        greeting: None,
+        upload_end: None,
+        ..(*written_listener.profile).clone()
+    };
+    assert_eq!(written_profile, *listener.profile);
+    let address = PublicAddress::Connection;
+    let written_passive = Passive {
+        address,
+        ..written_listener.passive.clone()
+    };
+    assert_eq!(written_passive, listener.passive);
+    assert_eq!(
+        written_listener.proxy_protocol.header,
+        listener.proxy_protocol.header
+    );
+    assert_eq!(written_listener.ccc, listener.ccc);
+    assert_eq!(written_listener.site_chmod, listener.site_chmod);
     assert_eq!(written_listener.connections, listener.connections);
+    // The second listener has the top-level `tls`.
+    let (written_tls, tls) = (&written.listeners[1].tls, &listener.tls);
+    assert_eq!(written_tls.certificates.len(), 2);
+    assert_eq!(written_tls.sni, tls.sni);
+    assert_eq!(written_tls.minimum_version, tls.minimum_version);
+    assert_eq!(written_tls.cipher_suites, tls.cipher_suites);
+    assert_eq!(written_tls.client_certificates, tls.client_certificates);
     let s3 = |config: &Config, name: &str| match &config.backends[name] {
         Backend::S3(s3) => s3.clone(),
         Backend::Fs(_) => panic!("{name} must be an S3 backend"),
@@ -112,6 +137,12 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_s3.virtual_host_style, s3.virtual_host_style);
     assert_eq!(written_s3.part_bytes, s3.part_bytes);
     assert_eq!(written_s3.parts_in_flight, s3.parts_in_flight);
+    assert_eq!(written_s3.set_time, s3.set_time);
+    let local_time = |config: &Config, name: &str| match &config.backends[name] {
+        Backend::Fs(local) => local.set_time,
+        Backend::S3(_) => panic!("{name} must be a local directory"),
+    };
+    assert_eq!(local_time(&written, "local"), local_time(&default, "disk"));
 }
 
 /// hickory-dns's idea: a key that nobody knows must be refused wherever it stands.
@@ -263,9 +294,94 @@ fn each_mistake_names_its_path() {
             "listeners[0].passive.address: 0.0.0.0",
         ),
         (
+            "users:",
+            "profiles: {old: {list_time_zone: \"+2:00\"}}\nusers:",
+            "profiles.old.list_time_zone: expected a distance from UTC",
+        ),
+        (
+            "users:",
+            "profiles: {old: {name_charset: utf-16le}}\nusers:",
+            "profiles.old.name_charset: expected a charset",
+        ),
+        (
+            "mode: explicit}]",
+            "mode: explicit, profile: od}]\nprofiles: {old: {}}",
+            "listeners[0].profile: no profile has the name \"od\"",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: \"a b\"}}",
+            "listeners[0].passive.address.dns: expected a host name",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {by_client: [{clients: 10.0.0.0/40, address: 1.2.3.4}]}}",
+            "listeners[0].passive.address.by_client[0].clients: expected a network",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {dns: a, by_client: []}}",
+            "listeners[0].passive.address: expected an IPv4 address",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: from_proxy}",
+            "listeners[0].passive: `address: from_proxy` needs",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {control: required}",
+            "listeners[0].proxy_protocol.trusted_networks: missing",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, proxy_protocol: {data: required, trusted_networks: [10.0.0.1, x]}",
+            "listeners[0].proxy_protocol.trusted_networks[1]: expected a network",
+        ),
+        (
             "tls: {certificate_file: c.pem, key_file: k.pem}",
             "",
             "listeners[0].tls: missing: give",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, resumption: enforce",
+            "listeners[0].resumption: expected `disabled` or `enabled` or `enforced`, found \"enforce\"; did you mean `enforced`?",
+        ),
+        (
+            "tls: {certificate_file: c.pem, key_file: k.pem}",
+            "tls: {certificates: []}",
+            "tls.certificates: empty",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, certificates: [{certificate_file: d.pem}]}",
+            "tls.certificates[0].key_file: missing",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, minimum_version: 1.2}",
+            "tls.minimum_version: expected `1.2` or `1.3`, found a number; put it in quotes",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, cipher_suites: [tls_aes_128_gcm_sha257]}",
+            "tls.cipher_suites[0]: no cipher suite \"tls_aes_128_gcm_sha257\"; did you mean `TLS_AES_128_GCM_SHA256`?; there are TLS_AES_256_GCM_SHA384, ",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, minimum_version: \"1.3\", cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]}",
+            "tls.cipher_suites: holds no suite of TLS 1.3",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, client_certificates: {mode: require}}",
+            "tls.client_certificates.ca_file: missing",
+        ),
+        (
+            "key_file: k.pem}",
+            "key_file: k.pem, client_certificates: {ca_file: a}}",
+            "tls.client_certificates.mode: missing: expected `off` or `request` or `require`",
         ),
         (
             "file: users.yaml",
@@ -438,7 +554,7 @@ fn relative_paths_start_from_the_directory_of_the_file() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.users_file, Path::new("/etc/causeway/users.yaml"));
     assert_eq!(
-        config.listeners[0].tls.key_file,
+        config.listeners[0].tls.certificates[0].key_file,
         Path::new("/etc/causeway/k.pem")
     );
     let Backend::Fs(disk) = &config.backends["disk"] else {

@@ -155,6 +155,83 @@ impl<'a> Item<'a> {
         .required_choice(key, words)
     }
 
+    /// The item as a string that is not empty.
+    pub(crate) fn text(&self, expected: &str) -> Option<Text> {
+        let text = self.any_text(expected)?;
+        if text.value.is_empty() {
+            self.error(format!("empty: expected {expected}"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Whether the item is a mapping that has none of `keys`.
+    pub(crate) fn is_table_without(&self, keys: &[&str]) -> bool {
+        let Node::Mapping(entries) = self.node else {
+            return false;
+        };
+        !entries
+            .iter()
+            .any(|(key, _)| matches!(key, Node::String(key) if keys.contains(&key.as_str())))
+    }
+
+    fn any_text(&self, expected: &str) -> Option<Text> {
+        match self.node {
+            Node::String(value) => Some(Text {
+                value: value.clone(),
+                shown: format!("{:?}", shorten(value)),
+            }),
+            Node::Mapping(_) => self.indirect_text(expected),
+            other => {
+                let quote = match other {
+                    Node::Boolean(_) | Node::Integer(_) | Node::Float(_) => {
+                        "; put it in quotes if it is meant as a string"
+                    }
+                    _ => "",
+                };
+                // The kind only: an unquoted secret of digits must not be repeated.
+                self.error(format!("expected {expected}, found {}{quote}", kind(other)));
+                None
+            }
+        }
+    }
+
+    /// Follows `{env: NAME}` or `{file: PATH}`.
+    fn indirect_text(&self, expected: &str) -> Option<Text> {
+        let table = self.table(&["env", "file"])?;
+        match (table.has("env"), table.has("file")) {
+            (true, false) => {
+                let name = table.literal("env", "the name of an environment variable")?;
+                let shown = format!("the value of the environment variable {name}");
+                if let Some(value) = (self.reader.environment)(name) {
+                    return Some(Text { value, shown });
+                }
+                table.error("env", format!("the environment variable {name} is not set"));
+                None
+            }
+            (false, true) => {
+                let name = table.literal("file", "the path of a file")?;
+                let path = self.reader.directory.join(name);
+                match read_value_file(&path) {
+                    Ok(value) => Some(Text {
+                        value,
+                        shown: format!("the content of {}", path.display()),
+                    }),
+                    Err(message) => {
+                        table.error("file", format!("cannot read {}: {message}", path.display()));
+                        None
+                    }
+                }
+            }
+            _ => {
+                self.error(format!(
+                    "expected {expected}, or one of {{env: NAME}} and {{file: PATH}}"
+                ));
+                None
+            }
+        }
+    }
+
     /// The values of a mapping whose keys are names of the operator's choice.
     pub(crate) fn names(&self) -> Option<Vec<(&'a str, Item<'a>)>> {
         self.entries("a table of names")
@@ -274,29 +351,9 @@ impl<'a> Table<'a> {
     /// Like [`Self::optional_text`], for values that may be the empty string.
     #[allow(clippy::option_option, reason = "as above")]
     pub(crate) fn any_text(&self, key: &str, expected: &str) -> Option<Option<Text>> {
-        let Some(item) = self.item(key) else {
-            return Some(None);
-        };
-        match item.node {
-            Node::String(value) => {
-                let shown = format!("{:?}", shorten(value));
-                Some(Some(Text {
-                    value: value.clone(),
-                    shown,
-                }))
-            }
-            Node::Mapping(_) => Some(Some(self.indirect_text(&item, expected)?)),
-            other => {
-                let quote = match other {
-                    Node::Boolean(_) | Node::Integer(_) | Node::Float(_) => {
-                        "; put it in quotes if it is meant as a string"
-                    }
-                    _ => "",
-                };
-                // The kind only: an unquoted secret of digits must not be repeated.
-                item.error(format!("expected {expected}, found {}{quote}", kind(other)));
-                None
-            }
+        match self.item(key) {
+            Some(item) => item.any_text(expected).map(Some),
+            None => Some(None),
         }
     }
 
@@ -388,42 +445,6 @@ impl<'a> Table<'a> {
         value
     }
 
-    /// Follows `{env: NAME}` or `{file: PATH}`.
-    fn indirect_text(&self, item: &Item<'a>, expected: &str) -> Option<Text> {
-        let table = item.table(&["env", "file"])?;
-        match (table.has("env"), table.has("file")) {
-            (true, false) => {
-                let name = table.literal("env", "the name of an environment variable")?;
-                let shown = format!("the value of the environment variable {name}");
-                if let Some(value) = (self.reader.environment)(name) {
-                    return Some(Text { value, shown });
-                }
-                table.error("env", format!("the environment variable {name} is not set"));
-                None
-            }
-            (false, true) => {
-                let name = table.literal("file", "the path of a file")?;
-                let path = self.reader.directory.join(name);
-                match read_value_file(&path) {
-                    Ok(value) => Some(Text {
-                        value,
-                        shown: format!("the content of {}", path.display()),
-                    }),
-                    Err(message) => {
-                        table.error("file", format!("cannot read {}: {message}", path.display()));
-                        None
-                    }
-                }
-            }
-            _ => {
-                item.error(format!(
-                    "expected {expected}, or one of {{env: NAME}} and {{file: PATH}}"
-                ));
-                None
-            }
-        }
-    }
-
     /// A string that stands in the YAML itself.
     fn literal(&self, key: &str, expected: &str) -> Option<&'a str> {
         let item = self.item(key)?;
@@ -494,6 +515,8 @@ fn describe(node: &Node) -> String {
         Node::Boolean(value) => format!("`{value}`"),
         Node::Integer(value) => format!("the number {value}"),
         Node::Float(value) => format!("the number {value}"),
+        // A key file named in the wrong place: not a character of it.
+        Node::String(value) if value.starts_with("-----BEGIN") => "PEM data".to_owned(),
         Node::String(value) => format!("the string {:?}", shorten(value)),
         other => kind(other).to_owned(),
     }

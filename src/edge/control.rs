@@ -8,6 +8,7 @@
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
+use encoding_rs::{Encoding, UTF_8};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -16,10 +17,11 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
+    charset,
     data::{TLS_HANDSHAKE_RECORD, has_spoken},
     line::{LineBuffer, LineEvent},
     reply::Reply,
-    tls::{Handshake, HandshakeError, Tls},
+    tls::{Handshake, HandshakeError, SessionTls, Tls},
 };
 
 /// Bytes read at once: thirty commands of ordinary length.
@@ -27,6 +29,9 @@ const READ_BYTES: usize = 4 << 10;
 /// How long a closing connection waits for the client's FIN, so that unread commands do not turn our
 /// last reply into a reset.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// First bytes of TLS records (RFC 8446 §5.1); a verb begins with a letter.
+const RECORD_TYPES: std::ops::RangeInclusive<u8> = 0x14..=0x18;
 
 /// One control connection.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub(super) struct Control {
     lines: LineBuffer,
     /// Longest wait for the client to take a reply.
     reply_deadline: Duration,
+    /// Of names in replies.
+    charset: &'static Encoding,
 }
 
 #[derive(Debug)]
@@ -85,7 +92,13 @@ impl Control {
             unread: BytesMut::new(),
             lines: LineBuffer::new(),
             reply_deadline,
+            charset: UTF_8,
         }
+    }
+
+    /// Names in replies are sent in `charset` from now on.
+    pub(super) fn speak(&mut self, charset: &'static Encoding) {
+        self.charset = charset;
     }
 
     /// Waits for the next line.
@@ -126,7 +139,11 @@ impl Control {
     /// # Errors
     /// The client did not take it within the deadline, or is gone.
     pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let bytes = reply.render();
+        let mut bytes = reply.render();
+        if self.charset != UTF_8 {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            bytes = charset::encode(text, self.charset);
+        }
         let write = async {
             match &mut self.stream {
                 Stream::Clear(stream) => stream.write_all(&bytes).await,
@@ -149,7 +166,7 @@ impl Control {
         self,
         tls: &Tls,
         deadline: Duration,
-    ) -> Result<(Self, Handshake), UpgradeError> {
+    ) -> Result<(Self, SessionTls, Handshake), UpgradeError> {
         let Stream::Clear(stream) = self.stream else {
             // AUTH inside TLS is answered with 503 and never comes here.
             return Err(UpgradeError::Injected);
@@ -161,8 +178,32 @@ impl Control {
                 return Err(UpgradeError::Injected);
             }
         }
-        let (stream, handshake) = tls.accept_control(stream, deadline).await?;
-        Ok((Self::encrypted(stream, self.reply_deadline), handshake))
+        let (stream, session, handshake) = tls.accept_control(stream, deadline).await?;
+        let mut control = Self::encrypted(stream, self.reply_deadline);
+        control.speak(self.charset);
+        Ok((control, session, handshake))
+    }
+
+    /// Ends TLS and goes on in the clear, after the 200 to CCC.
+    ///
+    /// What the client sent inside TLS behind its CCC was meant to be secret and can no longer be
+    /// answered so: it ends the connection.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub(super) async fn leave_tls(self, deadline: Duration) -> io::Result<Self> {
+        let Stream::Encrypted(stream) = self.stream else {
+            // CCC in clear is answered with 533 and never comes here.
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if !self.unread.is_empty() {
+            return Err(io::Error::other("commands behind CCC"));
+        }
+        let (tcp, session) = stream.into_inner();
+        let tcp = timeout(deadline, close_notify_both_ways(tcp, session))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(Self::clear(tcp, self.reply_deadline))
     }
 
     /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.
@@ -179,5 +220,43 @@ impl Control {
         };
         // The session is over: whatever goes wrong now concerns nobody.
         let _ = timeout(LINGER, close).await;
+    }
+}
+
+/// Sends `close_notify` and waits for the client's, one TLS record at a time: what follows it is in
+/// the clear and stays in the socket. A client that sends none (z/OS with CCCNONOTIFY) is known by
+/// its first byte, which begins no record.
+async fn close_notify_both_ways(
+    mut tcp: TcpStream,
+    mut session: rustls::ServerConnection,
+) -> io::Result<TcpStream> {
+    const RECORD_HEADER: usize = 5;
+    session.send_close_notify();
+    while session.wants_write() {
+        let mut record = Vec::new();
+        session.write_tls(&mut record)?;
+        tcp.write_all(&record).await?;
+    }
+    loop {
+        let mut first = [0];
+        if tcp.peek(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !RECORD_TYPES.contains(&first[0]) {
+            return Ok(tcp);
+        }
+        let mut record = vec![0; RECORD_HEADER];
+        tcp.read_exact(&mut record).await?;
+        let length = u16::from_be_bytes([record[3], record[4]]);
+        record.resize(RECORD_HEADER + usize::from(length), 0);
+        tcp.read_exact(&mut record[RECORD_HEADER..]).await?;
+        session.read_tls(&mut record.as_slice())?;
+        let state = session.process_new_packets().map_err(io::Error::other)?;
+        if state.plaintext_bytes_to_read() > 0 {
+            return Err(io::Error::other("commands behind CCC"));
+        }
+        if state.peer_has_closed() {
+            return Ok(tcp);
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,9 +19,12 @@ use tokio::{
 
 use super::{
     passive::{PassiveError, PassivePort},
-    tls::{Flow, Handshake, HandshakeError, Tls},
+    tls::{Flow, Handshake, HandshakeError, SessionTls},
 };
-use crate::{config::UploadEnd, store::transfer::Wire};
+use crate::{
+    config::{EmptyUpload, UploadEnd},
+    store::transfer::Wire,
+};
 
 /// First byte of a TLS record that carries a handshake message (RFC 8446 §5.1).
 pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
@@ -29,11 +33,13 @@ pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 #[derive(Clone, Debug)]
 pub(super) struct DataPlan {
     /// `None` for level C (clear).
-    pub tls: Option<Tls>,
+    pub tls: Option<Arc<SessionTls>>,
     /// Which side writes.
     pub flow: Flow,
     /// What ends an upload.
     pub upload_end: UploadEnd,
+    /// What an upload is that ends before TLS begins.
+    pub empty_upload: EmptyUpload,
     /// Wait for the TCP connection.
     pub connect: Duration,
     /// Wait for the TLS handshake.
@@ -52,6 +58,9 @@ pub(super) enum DataError {
     /// The peer sent something other than TLS where TLS is required.
     #[error("data connection began without TLS")]
     ClearText,
+    /// The peer ended an upload before TLS began.
+    #[error("data connection ended before TLS began")]
+    ClosedBeforeTls,
     /// The connection broke before a byte of content.
     #[error("data connection: {0}")]
     Io(#[from] io::Error),
@@ -69,9 +78,22 @@ impl DataError {
             Self::Handshake(HandshakeError::Failed(error)) if is_broken(error) => {
                 (426, "Data connection broke")
             }
+            // The reason is named, so that who configures a client knows what it lacks (2.1).
+            Self::Handshake(HandshakeError::NotResumed) => (
+                522,
+                "Data connections must resume the TLS session of the control connection",
+            ),
+            Self::Handshake(HandshakeError::ForeignSession) => (
+                522,
+                "TLS session of the data connection belongs to another control connection",
+            ),
+            Self::Handshake(HandshakeError::OtherCertificate) => (
+                522,
+                "Data connection came with another certificate than the control connection",
+            ),
             Self::Handshake(_) => (522, "TLS handshake on the data connection failed"),
             Self::ClearText => (522, "Data connection must use TLS"),
-            Self::Io(_) => (426, "Data connection broke"),
+            Self::ClosedBeforeTls | Self::Io(_) => (426, "Data connection broke"),
         }
     }
 }
@@ -131,6 +153,17 @@ async fn secure(
         .map_err(|_| HandshakeError::Timeout(plan.handshake))??;
     if peeked == 1 && first[0] != TLS_HANDSHAKE_RECORD {
         return Err(DataError::ClearText);
+    }
+    if peeked == 0 && plan.flow == Flow::ToServer {
+        return match plan.empty_upload {
+            EmptyUpload::Refuse => Err(DataError::ClosedBeforeTls),
+            EmptyUpload::Accept => {
+                tracing::warn!(
+                    "upload without TLS handshake accepted as empty (empty_upload_without_handshake: accept)"
+                );
+                Ok((Box::new(stream), None))
+            }
+        };
     }
     let (stream, handshake) = tls.accept_data(stream, plan.flow, plan.handshake).await?;
     let wire: Box<dyn Wire> = match plan.upload_end {

@@ -1,22 +1,30 @@
 //! What each command is answered: everything that needs neither file nor data connection, and the
 //! way to [`super::files`] and [`super::transfer`] for what does.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
+
+use encoding_rs::UTF_8;
 
 use super::{
-    command::{AuthMechanism, Command, EpsvArgument, Opt, Password, ProtLevel, SiteCommand},
+    checksum,
+    command::{
+        AuthMechanism, ChecksumAlgorithm, Command, EpsvArgument, Opt, Password, ProtLevel,
+        SiteCommand,
+    },
     control::Control,
     files,
+    help::help,
+    metadata,
     passive::{PassiveError, PassivePort},
     reply::{Reply, quote},
     session::{Next, Session},
     transfer,
 };
 use crate::{
-    auth::Attempt,
-    config::{ClearText, Mode},
+    auth::{Attempt, Proof},
+    config::{ClearCommandChannel, ClearText, Mode},
     engine::Engine,
-    observe::metrics::{ListenerLabels, LoginLabels},
+    observe::metrics::LoginLabels,
 };
 
 /// A failed login is answered after this much times the number of failures (RFC 2577 §5).
@@ -33,28 +41,44 @@ pub(super) async fn carry_out(
         return answer(530, "Log in with USER and PASS first");
     }
     let markers = session.apply_markers(command.restart_marker(), command.rename_source());
+    let range = session.apply_range(command.range_marker());
     if command.is_transfer() {
+        if range.is_some() {
+            return answer(504, "RANG works with HASH only");
+        }
         return transfer::run(session, control, command, markers.restart).await;
     }
+    if let Some(reply) = ignored(session, &command) {
+        return Next::Answer(reply);
+    }
     match command {
-        Command::User(name) => user(session, name),
+        Command::User(name) => user(session, name).await,
         Command::Pass(password) => password_for(session, password).await,
         Command::Acct if logged_in => answer(202, "Account not needed"),
         Command::Acct => answer(503, "Log in with USER and PASS"),
         Command::Auth(mechanism) => auth(session, mechanism),
         Command::Pbsz(_) => protection_buffer_size(session),
         Command::Prot(level) => protection_level(session, level),
-        Command::Ccc if session.protection.encrypted => {
-            answer(534, "Control connection stays protected")
-        }
-        Command::Ccc => answer(533, "Control connection is not protected"),
+        Command::Ccc => clear_command_channel(session),
         Command::Feat => Next::Answer(features(session)),
-        Command::Opts(Opt::Utf8On) => answer(200, "UTF-8 is always on"),
+        Command::Opts(Opt::Utf8On) => {
+            session.charset_said = Some(UTF_8);
+            answer(200, "UTF-8 is on")
+        }
+        Command::Opts(Opt::Utf8Off) if session.profile.name_charset != UTF_8 => {
+            session.charset_said = None;
+            answer(200, "UTF-8 is off")
+        }
         Command::Opts(Opt::Utf8Off) => answer(504, "UTF-8 is always on"),
         Command::Opts(Opt::Mlst(facts)) => {
             session.facts = facts;
             answer(200, format!("MLST OPTS {facts}"))
         }
+        Command::Opts(Opt::Hash(algorithm)) => {
+            session.hash_algorithm = algorithm.unwrap_or(session.hash_algorithm);
+            answer(200, session.hash_algorithm.name())
+        }
+        Command::Host(name) => host(session, &name),
         Command::Clnt(client) => {
             tracing::info!(client = client.as_str(), "client names itself");
             answer(200, "Noted")
@@ -64,7 +88,7 @@ pub(super) async fn carry_out(
         Command::Stru => answer(200, "Structure is file"),
         Command::Syst => answer(215, "UNIX Type: L8"),
         Command::Noop => answer(200, "NOOP ok"),
-        Command::Help(_) => Next::Answer(help()),
+        Command::Help(verb) => Next::Answer(help(session, verb.as_deref())),
         Command::Stat(None) => Next::Answer(status(session)),
         Command::Quit => Next::Farewell(Reply::new(221, "Goodbye")),
         Command::Abor => answer(226, "ABOR: no transfer is running"),
@@ -79,16 +103,39 @@ pub(super) async fn carry_out(
             let path = quote(session.working_directory.as_str());
             answer(257, format!("{path} is the current directory"))
         }
-        Command::Site(SiteCommand::Help) => answer(214, "No SITE commands"),
-        Command::Site(_)
-        | Command::Host(_)
-        | Command::Hash(_)
-        | Command::Checksum { .. }
-        | Command::Avbl(_)
-        | Command::Rang { .. }
-        | Command::Mfmt { .. }
-        | Command::Mff { .. } => answer(502, "Command not implemented"),
+        Command::Rang { first, last } => {
+            // A range that ends before it begins takes the last one back.
+            session.range = (first <= last).then_some((first, last));
+            answer(350, "Range noted for HASH")
+        }
+        Command::Hash(path) => checksum::hash(session, &path, range).await,
+        Command::Checksum {
+            algorithm,
+            path,
+            range,
+        } => checksum::checksum(session, algorithm, &path, range).await,
+        Command::Site(_) | Command::Avbl(_) | Command::Mfmt { .. } | Command::Mff { .. } => {
+            metadata::carry_out(session, command).await
+        }
         file => files::carry_out(session, file, markers.rename_source).await,
+    }
+}
+
+/// Success for what the profile says to ignore.
+fn ignored(session: &Session, command: &Command) -> Option<Reply> {
+    let profile = &session.profile;
+    match command {
+        Command::Mfmt { time, path } if profile.ignore_set_time => {
+            let text = format!("Modify={}; {path}", crate::store::listing::mdtm(*time));
+            Some(Reply::new(213, text))
+        }
+        Command::Site(SiteCommand::Utime { .. }) if profile.ignore_set_time => {
+            Some(Reply::new(200, "SITE UTIME ok"))
+        }
+        Command::Site(SiteCommand::Chmod { .. }) if profile.ignore_chmod => {
+            Some(Reply::new(200, "SITE CHMOD ok"))
+        }
+        _ => None,
     }
 }
 
@@ -96,12 +143,21 @@ fn answer(code: u16, text: impl AsRef<str>) -> Next {
     Next::Answer(Reply::new(code, text))
 }
 
-fn user(session: &mut Session, name: String) -> Next {
+async fn user(session: &mut Session, name: String) -> Next {
     if session.view().is_some() {
         return answer(503, "Already logged in");
     }
     if !session.protection.encrypted && session.door.config.clear_text == ClearText::Refuse {
         return answer(530, "Use AUTH TLS first");
+    }
+    let identities = session.identities();
+    let authentication = &session.shared.surroundings.authentication;
+    if authentication.needs_no_password(&name, &identities) {
+        return match try_login(session, &name, Proof::Certificate, identities).await {
+            Ok(true) => answer(232, "Logged in by certificate"),
+            Ok(false) => answer(530, "Login incorrect"),
+            Err(next) => next,
+        };
     }
     session.user = Some(name);
     // Known or not: the same answer at once (RFC 2577 §7).
@@ -110,11 +166,42 @@ fn user(session: &mut Session, name: String) -> Next {
 
 async fn password_for(session: &mut Session, password: Password) -> Next {
     if session.view().is_some() {
-        return answer(503, "Already logged in");
+        // Some clients send PASS whatever USER was answered; after a 232 that is no mistake.
+        return if session.by_certificate {
+            answer(202, "Logged in by certificate already")
+        } else {
+            answer(503, "Already logged in")
+        };
     }
     let Some(user) = session.user.take() else {
         return answer(503, "Send USER first");
     };
+    let proof = Proof::Password(password.expose().to_owned());
+    let identities = session.identities();
+    match try_login(session, &user, proof, identities).await {
+        Ok(true) => return answer(230, "Logged in"),
+        Ok(false) => {}
+        Err(next) => return next,
+    }
+    session.login_failures += 1;
+    // A name nobody has may be a password typed in the wrong place (S50).
+    let known = session.shared.surroundings.authentication.knows(&user);
+    let name = if known { user.as_str() } else { "(unknown)" };
+    tracing::warn!(name, failures = session.login_failures, "login refused");
+    tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
+    if session.login_failures >= session.shared.login_failures {
+        return Next::Farewell(Reply::new(421, "Too many failed logins"));
+    }
+    answer(530, "Login incorrect")
+}
+
+/// One attempt through the engine's pipeline; counted and, where it succeeds, logged.
+async fn try_login(
+    session: &mut Session,
+    user: &str,
+    proof: Proof,
+    identities: Vec<String>,
+) -> Result<bool, Next> {
     let engine = match &mut session.engine {
         Some(engine) => engine,
         none => {
@@ -125,23 +212,24 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
                 Ok(engine) => none.insert(engine),
                 Err(error) => {
                     tracing::error!(%error, "no engine for a session");
-                    return Next::Farewell(Reply::new(
+                    return Err(Next::Farewell(Reply::new(
                         421,
                         "Service not available, try again later",
-                    ));
+                    )));
                 }
             }
         }
     };
-    let password = password.expose().to_owned();
+    let by_certificate = matches!(proof, Proof::Certificate);
     session.login.prepare(Attempt {
-        user: user.clone(),
-        password,
+        user: user.to_owned(),
+        proof,
+        identities,
         peer: session.peer,
     });
     let welcome = match engine.log_in().await {
         Ok(welcome) => welcome && session.exchange.view().is_some(),
-        Err(error) => return files::lost_engine(&error),
+        Err(error) => return Err(files::lost_engine(&error)),
     };
     let outcome = if welcome { "success" } else { "refused" };
     session
@@ -151,21 +239,13 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         .get_or_create(&LoginLabels { outcome })
         .inc();
     if welcome {
-        tracing::Span::current().record("user", user.as_str());
-        tracing::info!(tls = session.protection.encrypted, "logged in");
-        return answer(230, "Logged in");
+        session.by_certificate = by_certificate;
+        session.claim_tls();
+        tracing::Span::current().record("user", user);
+        let tls = session.protection.encrypted;
+        tracing::info!(tls, by_certificate, "logged in");
     }
-    session.login_failures += 1;
-    tracing::warn!(
-        name = user.as_str(),
-        failures = session.login_failures,
-        "login refused"
-    );
-    tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
-    if session.login_failures >= session.shared.login_failures {
-        return Next::Farewell(Reply::new(421, "Too many failed logins"));
-    }
-    answer(530, "Login incorrect")
+    Ok(welcome)
 }
 
 fn auth(session: &Session, mechanism: AuthMechanism) -> Next {
@@ -213,30 +293,67 @@ fn protection_level(session: &mut Session, level: ProtLevel) -> Next {
     }
 }
 
-fn features(session: &Session) -> Reply {
-    let facts = session.facts.feature();
-    let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
-    lines.extend([
-        "EPSV",
-        "UTF8",
-        "TVFS",
-        "SIZE",
-        "MDTM",
-        "REST STREAM",
-        &facts,
-        "CLNT",
-    ]);
-    Reply::multi_line(211, lines, "End")
+/// CCC after login only: a password in the clear is what TLS is there to prevent.
+fn clear_command_channel(session: &Session) -> Next {
+    if !session.protection.encrypted {
+        return answer(533, "Control connection is not protected");
+    }
+    if session.door.config.ccc == ClearCommandChannel::Refuse || session.view().is_none() {
+        return answer(534, "Control connection stays protected");
+    }
+    Next::Downgrade(Reply::new(200, "Control connection goes on in the clear"))
 }
 
-fn help() -> Reply {
-    let verbs = [
-        "Commands:",
-        "USER PASS ACCT QUIT AUTH PBSZ PROT FEAT OPTS CLNT HELP NOOP SYST STAT",
-        "PWD CWD CDUP MKD RMD DELE RNFR RNTO SIZE MDTM MLST",
-        "PASV EPSV TYPE MODE STRU ALLO REST RETR STOR STOU APPE LIST NLST MLSD ABOR",
-    ];
-    Reply::multi_line(214, verbs, "End")
+/// HOST names the certificate the client expects; nothing else depends on it here. Under TLS the name
+/// has been said in SNI, and another one is refused (RFC 7151 §4, CONFORMANCE C13, F7).
+fn host(session: &Session, name: &str) -> Next {
+    if session.view().is_some() {
+        return answer(503, "Send HOST before USER");
+    }
+    let said = session.tls.as_ref().and_then(|tls| tls.server_name());
+    let agrees = said.is_none_or(|said| said.eq_ignore_ascii_case(name));
+    if agrees && session.door.tls.has_name(name) {
+        answer(220, "Host accepted")
+    } else {
+        answer(504, "No such host here")
+    }
+}
+
+/// Exactly what works (CONFORMANCE F1): clients change their ways for each line. RANG is not among
+/// them, since it would promise parts of downloads.
+fn features(session: &Session) -> Reply {
+    let abilities = session.abilities();
+    let facts = session.facts.feature();
+    let hashes = ChecksumAlgorithm::HASHES.map(|algorithm| {
+        let chosen = algorithm.name() == session.hash_algorithm.name();
+        format!("{}{}", algorithm.name(), if chosen { "*" } else { "" })
+    });
+    let hashes = format!("HASH {}", hashes.join(";"));
+    let mut lines = vec!["Features:", "AUTH TLS", "PBSZ", "PROT"];
+    if session.door.config.ccc == ClearCommandChannel::Allow {
+        lines.push("CCC");
+    }
+    if session.offers_epsv() {
+        lines.push("EPSV");
+    }
+    if session.charset() == UTF_8 {
+        lines.push("UTF8");
+    }
+    lines.extend(["TVFS", "SIZE", "MDTM"]);
+    if abilities.set_modified {
+        lines.extend(["MFMT", "MFF Modify;"]);
+    }
+    lines.extend(["REST STREAM", &facts, "CLNT"]);
+    // Where there is something to choose (RFC 7151 §3.3): WinSCP sends it to whoever lists it.
+    if session.door.tls.has_virtual_hosts() {
+        lines.push("HOST");
+    }
+    if abilities.available {
+        lines.push("AVBL");
+    }
+    lines.push(&hashes);
+    lines.extend(["XCRC", "XMD5", "XSHA1", "XSHA256", "XSHA512", "MD5"]);
+    Reply::multi_line(211, lines, "End")
 }
 
 fn status(session: &Session) -> Reply {
@@ -265,26 +382,29 @@ async fn passive(session: &mut Session) -> Next {
     if session.extended_only {
         return answer(503, "EPSV ALL was sent: use EPSV");
     }
-    let IpAddr::V4(reached) = session.local.ip().to_canonical() else {
+    if !session.is_ipv4() {
         return answer(425, "PASV works over IPv4 only: use EPSV");
+    }
+    let network = &session.door.network;
+    let Some(address) = network.public.choose(session.reached()) else {
+        network.count_refusal("address");
+        tracing::warn!("no public address for PASV");
+        return answer(425, "No public address is known: use EPSV");
     };
     match open_passive(session).await {
-        Ok(port) => {
-            let address = match session.door.config.passive.address {
-                Some(IpAddr::V4(address)) => address,
-                _ => reached,
-            };
-            answer(
-                227,
-                format!("Entering Passive Mode ({}).", host_and_port(address, port)),
-            )
-        }
+        Ok(port) => answer(
+            227,
+            format!("Entering Passive Mode ({}).", host_and_port(address, port)),
+        ),
         Err(reply) => Next::Answer(reply),
     }
 }
 
 async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next {
-    let is_ipv4 = session.local.ip().to_canonical().is_ipv4();
+    if !session.offers_epsv() {
+        return answer(502, "EPSV is off here: use PASV");
+    }
+    let is_ipv4 = session.is_ipv4();
     match argument {
         EpsvArgument::All => {
             session.extended_only = true;
@@ -296,7 +416,10 @@ async fn extended_passive(session: &mut Session, argument: EpsvArgument) -> Next
         EpsvArgument::None | EpsvArgument::Ipv4 | EpsvArgument::Ipv6 => {}
     }
     match open_passive(session).await {
-        Ok(port) => answer(229, format!("Entering Extended Passive Mode (|||{port}|)")),
+        Ok(port) => {
+            session.extended = true;
+            answer(229, format!("Entering Extended Passive Mode (|||{port}|)"))
+        }
         Err(reply) => Next::Answer(reply),
     }
 }
@@ -306,21 +429,15 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
     if let Some(last) = session.passive.take() {
         last.close().await;
     }
-    let pool = &session.door.ports;
-    let tasks = session.shared.drain.tasks();
-    let opened = PassivePort::open(pool, session.local.ip(), session.peer.ip(), tasks);
-    if pool.size() > 0 {
-        let labels = ListenerLabels {
-            listener: session.door.config.name.to_string(),
-        };
-        let free = i64::try_from(pool.free()).unwrap_or(i64::MAX);
-        session
-            .shared
-            .metrics
-            .passive_ports_free
-            .get_or_create(&labels)
-            .set(free);
-    }
+    session.extended = false;
+    let network = &session.door.network;
+    let opened = PassivePort::open(
+        &network.ports,
+        session.holder(),
+        session.passive_address(),
+        network.gate(session.peer.ip()),
+        session.shared.drain.tasks(),
+    );
     match opened {
         Ok(port) => {
             let number = port.address().port();
@@ -328,10 +445,20 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
             Ok(number)
         }
         Err(PassiveError::Exhausted) => {
+            network.count_refusal("empty");
             tracing::warn!("no passive port is free");
             Err(Reply::new(425, "No passive port is free, try again later"))
         }
+        Err(PassiveError::ShareUsed) => {
+            network.count_refusal("share");
+            tracing::warn!("the user has its share of passive ports");
+            Err(Reply::new(
+                425,
+                "Too many passive ports for one user, try again later",
+            ))
+        }
         Err(error) => {
+            network.count_refusal("error");
             tracing::error!(%error, "no passive port");
             Err(Reply::new(425, "Cannot open a passive port"))
         }

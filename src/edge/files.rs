@@ -3,6 +3,7 @@
 
 use super::{
     command::Command,
+    listing, metadata,
     reply::{Reply, quote},
     session::{Next, Session},
 };
@@ -38,7 +39,7 @@ pub(super) enum Stop {
     Engine(EngineError),
 }
 
-type Answer = Result<Reply, Stop>;
+pub(super) type Answer = Result<Reply, Stop>;
 
 async fn try_carry_out(
     session: &mut Session,
@@ -67,6 +68,8 @@ async fn try_carry_out(
             Ok(Reply::new(250, "File deleted"))
         }
         Command::Rnfr(argument) => {
+            // A source that is refused must not leave the one before it to RNTO (J10).
+            session.rename_source = None;
             let path = resolve(session, &argument)?;
             ask(session, "RNFR", &path, Work::RenameSource).await?;
             session.rename_source = Some(path);
@@ -88,8 +91,16 @@ async fn try_carry_out(
             })
         }
         Command::Mdtm(argument) => modified(session, &argument).await,
-        // Setting times is not offered: the argument is a path with digits in it (I5).
-        Command::MdtmSet { whole, .. } => modified(session, &whole).await,
+        Command::MdtmSet { time, path, whole } => {
+            match modified(session, &whole).await {
+                // RFC 3659 §3.1 reads a path with digits in it; where there is no such file, the
+                // argument is what other servers read: a time to set (I5).
+                Err(Stop::Refused(_)) if session.abilities().set_modified => {
+                    metadata::set_modified(session, "MDTM", time, &path).await
+                }
+                answer => answer,
+            }
+        }
         Command::Mlst(argument) => {
             let path = resolve_or_here(session, argument)?;
             let stat = stat(session, "MLST", &path).await?;
@@ -137,20 +148,19 @@ async fn modified(session: &mut Session, argument: &str) -> Answer {
 async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     use futures_util::StreamExt;
 
+    let pattern = listing::pattern(argument.as_deref());
     let path = resolve_or_here(session, argument)?;
     let view = view(session)?;
     let refused = |failure: Failure| Stop::Refused(refusal(&failure));
-    let now = std::time::SystemTime::now();
-    let stat = view.stat(&path).await.map_err(refused)?;
+    let (now, style) = (std::time::SystemTime::now(), session.profile.list);
+    let mut selection = listing::select(view, &path, pattern)
+        .await
+        .map_err(refused)?;
+    let code = if selection.is_file { 213 } else { 212 };
     let mut rows = vec!["Status:".to_owned()];
-    if stat.kind == Kind::File {
-        rows.push(file_row(&path, stat, now));
-        return Ok(Reply::multi_line(213, rows, "End"));
-    }
-    let mut entries = view.list(&path).await.map_err(refused)?;
-    while let Some(entry) = entries.next().await {
+    while let Some(entry) = selection.entries.next().await {
         let entry = entry.map_err(|error| refused(error.into()))?;
-        rows.push(crate::store::listing::list_line(&entry, now));
+        rows.push(crate::store::listing::list_line_as(&entry, now, style));
         if rows.len() > STATUS_ROWS {
             return Ok(Reply::multi_line(
                 212,
@@ -159,13 +169,7 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
             ));
         }
     }
-    Ok(Reply::multi_line(212, rows, "End"))
-}
-
-/// The LIST line of one file.
-fn file_row(path: &VirtualPath, stat: Stat, now: std::time::SystemTime) -> String {
-    let name = path.name().unwrap_or_default().to_owned();
-    crate::store::listing::list_line(&crate::store::Entry { name, stat }, now)
+    Ok(Reply::multi_line(code, rows, "End"))
 }
 
 fn facts_row(

@@ -8,19 +8,27 @@
 //! Called by [`crate::listen`] with an admitted connection; calls [`crate::engine`] and, for the
 //! checks before a `150`, [`crate::store`].
 
+mod charset;
+mod checksum;
 pub mod command;
 mod control;
 mod data;
 mod dialogue;
 mod files;
+mod help;
+mod learn;
 pub mod line;
+mod listing;
+mod metadata;
+mod network;
 mod passive;
+mod proxy;
 pub mod reply;
 mod session;
 mod tls;
 mod transfer;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
@@ -29,16 +37,19 @@ pub(crate) use self::passive::listen_with_backlog;
 use self::{
     command::Rejection,
     control::{Control, Incoming},
+    learn::Quirk,
     line::LineEvent,
     reply::Reply,
     session::{Next, Session},
 };
 pub use self::{
+    network::Network,
     passive::PortPool,
-    tls::{CertificateError, Tls},
+    proxy::Arrival,
+    tls::{Certificate, FileError, FileErrors, Tls, Validity, keep_current},
 };
 use crate::{
-    config::{Listener, Mode, Timeouts},
+    config::{Listener, Mode, Profile, Timeouts},
     engine::Surroundings,
     observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
@@ -48,15 +59,23 @@ use crate::{
 /// Pipelined commands that may wait while a transfer runs; then the edge stops reading (A4).
 const QUEUED_COMMANDS: usize = 32;
 
+/// Unknown commands before login: the third is the last. A browser or another protocol's client that
+/// was lured here must not get far (ALPACA, S17).
+const STRANGE_COMMANDS: u32 = 3;
+
 /// What all connections of the process share.
 #[derive(Debug)]
 pub struct Shared {
     /// Logins, mounts, stores.
     pub surroundings: Arc<Surroundings>,
+    /// What devices need, by name, as users refer to it.
+    pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Failed logins on one connection before 421.
     pub login_failures: u32,
+    /// Most bytes that one checksum reads.
+    pub checksum_bytes: u64,
     /// Upload memory.
     pub budget: Budget,
     /// Counters.
@@ -70,10 +89,10 @@ pub struct Shared {
 pub struct Door {
     /// The listener as configured.
     pub config: Listener,
-    /// Its certificate.
+    /// Its certificates and what comes of them.
     pub tls: Tls,
-    /// Its passive ports.
-    pub ports: PortPool,
+    /// Its passive ports, and what a balancer says of its clients.
+    pub network: Network,
 }
 
 /// Why a session ends.
@@ -86,13 +105,13 @@ enum End {
 }
 
 /// Serves one admitted connection to its end.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared: Arc<Shared>) {
+pub async fn serve(stream: TcpStream, arrival: Arrival, door: Arc<Door>, shared: Arc<Shared>) {
     let id = format!("{:08x}", rand::random::<u32>());
     let listener = &*door.config.name;
-    let span = tracing::info_span!("session", session = %id, peer = %peer, listener, user = tracing::field::Empty);
+    let span = tracing::info_span!("session", session = %id, peer = %arrival.peer, listener, user = tracing::field::Empty);
     async {
         tracing::debug!("connected");
-        if let Some((control, session)) = open(stream, peer, door, shared).await {
+        if let Some((control, session)) = open(stream, arrival, door, shared).await {
             converse(control, session).await;
         }
         tracing::debug!("disconnected");
@@ -104,22 +123,22 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, door: Arc<Door>, shared:
 /// TLS on implicit listeners, and the greeting.
 async fn open(
     stream: TcpStream,
-    peer: SocketAddr,
+    arrival: Arrival,
     door: Arc<Door>,
     shared: Arc<Shared>,
 ) -> Option<(Control, Session)> {
     let local = stream.local_addr().ok()?;
     let timeouts = &shared.timeouts;
-    let mut control = match door.config.mode {
-        Mode::Explicit => Control::clear(stream, timeouts.reply),
+    let (mut control, tls) = match door.config.mode {
+        Mode::Explicit => (Control::clear(stream, timeouts.reply), None),
         Mode::Implicit => match door
             .tls
             .accept_control(stream, timeouts.tls_handshake)
             .await
         {
-            Ok((stream, handshake)) => {
+            Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
-                Control::encrypted(stream, timeouts.reply)
+                (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
                 shared.metrics.count_handshake("control", None);
@@ -128,11 +147,11 @@ async fn open(
             }
         },
     };
-    control
-        .send(&Reply::new(220, "FTP server ready"))
-        .await
-        .ok()?;
-    let session = Session::new(peer, local, door, shared);
+    let profile = &door.config.profile;
+    control.speak(profile.name_charset);
+    let greeting = profile.greeting.as_deref().unwrap_or("FTP server ready");
+    control.send(&Reply::new(220, greeting)).await.ok()?;
+    let session = Session::new(arrival, local, door, shared, tls);
     Some((control, session))
 }
 
@@ -202,7 +221,7 @@ type Ended = (End, Option<Control>);
 
 /// Parses and carries out one line; gives the connection back while the session goes on.
 async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Result<Control, Ended> {
-    let parsed = command::parse(line);
+    let parsed = command::parse_in(line, session.charset());
     let command = match parsed {
         Ok(command) => command,
         Err(Rejection::Ignore) => return Ok(control),
@@ -211,8 +230,19 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             return Err((End::Gone, None));
         }
         Err(Rejection::Answer(reply)) => {
+            session.learn_charset(line);
             session.forget_pending();
             session.count("unknown", reply.code());
+            if session.view().is_none() && reply.code() == 500 {
+                session.strange_commands += 1;
+                if session.strange_commands >= STRANGE_COMMANDS {
+                    tracing::warn!("no FTP client: closed after unknown commands before login");
+                    let _ = control
+                        .send(&Reply::new(421, "Too many unknown commands"))
+                        .await;
+                    return Err((End::Said, Some(control)));
+                }
+            }
             return match control.send(&reply).await {
                 Ok(()) => Ok(control),
                 Err(_) => Err((End::Gone, None)),
@@ -220,8 +250,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         }
     };
     let verb = command.verb();
+    let quirk = Quirk::behind(&command);
     session.last_command = Instant::now();
     let outcome = dialogue::carry_out(session, &mut control, command).await;
+    session.adopt_profile();
+    control.speak(session.charset());
     let reply = match outcome {
         Next::Answer(reply) => reply,
         // A transfer has sent its replies itself.
@@ -234,6 +267,10 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             session.count(verb, reply.code());
             return upgrade(session, control, &reply, private).await;
         }
+        Next::Downgrade(reply) => {
+            session.count(verb, reply.code());
+            return downgrade(session, control, &reply).await;
+        }
         Next::Farewell(reply) => {
             session.count(verb, reply.code());
             return match control.send(&reply).await {
@@ -245,6 +282,11 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     };
     session.last_command = Instant::now();
     session.count(verb, reply.code());
+    if let Some(quirk) = quirk
+        && reply.code() >= 500
+    {
+        session.learn(quirk);
+    }
     match control.send(&reply).await {
         Ok(()) => Ok(control),
         Err(_) => Err((End::Gone, None)),
@@ -261,7 +303,7 @@ async fn upgrade(
     control.send(reply).await.map_err(|_| (End::Gone, None))?;
     let deadline = session.shared.timeouts.tls_handshake;
     match control.upgrade(&session.door.tls, deadline).await {
-        Ok((control, handshake)) => {
+        Ok((control, tls, handshake)) => {
             session
                 .shared
                 .metrics
@@ -271,12 +313,33 @@ async fn upgrade(
                 resumed = handshake.resumed,
                 "TLS"
             );
-            session.begin_tls(private);
+            session.begin_tls(tls, private);
             Ok(control)
         }
         Err(error) => {
             session.shared.metrics.count_handshake("control", None);
             tracing::info!(%error, "session ended");
+            Err((End::Gone, None))
+        }
+    }
+}
+
+/// 200 inside TLS, `close_notify` both ways, and on in the clear (D14).
+async fn downgrade(
+    session: &mut Session,
+    mut control: Control,
+    reply: &Reply,
+) -> Result<Control, Ended> {
+    control.send(reply).await.map_err(|_| (End::Gone, None))?;
+    session.last_command = Instant::now();
+    match control.leave_tls(session.shared.timeouts.reply).await {
+        Ok(control) => {
+            session.end_tls();
+            tracing::info!("control connection goes on in the clear");
+            Ok(control)
+        }
+        Err(error) => {
+            tracing::info!(%error, "session ended, the client did not end TLS after CCC");
             Err((End::Gone, None))
         }
     }

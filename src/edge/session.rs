@@ -1,17 +1,30 @@
 //! [`Session`]: what the edge remembers of one connection.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
+use encoding_rs::{Encoding, UTF_8};
 use tokio::time::Instant;
 
 use super::{
-    Door, Shared, command::MarkerEffect, line::LineEvent, passive::PassivePort, reply::Reply,
+    Arrival, Door, Shared,
+    command::{ChecksumAlgorithm, MarkerEffect},
+    learn::{Learned, Quirk},
+    line::LineEvent,
+    passive::{Holder, PassivePort, Reached},
+    reply::Reply,
+    tls::SessionTls,
 };
 use crate::{
     access::VirtualPath,
-    config::Mode,
+    config::{Mode, Profile},
     engine::{Engine, Login},
-    store::{View, exchange::Exchange, listing::Facts},
+    observe::metrics::QuirkLabels,
+    store::{Abilities, View, exchange::Exchange, listing::Facts},
 };
 
 /// State of one connection.
@@ -20,25 +33,47 @@ pub(super) struct Session {
     pub(super) door: Arc<Door>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
-    /// The address the client reached; passive ports listen there.
-    pub(super) local: SocketAddr,
+    /// Our side of the control connection.
+    local: SocketAddr,
+    /// What the client connected to, where a PROXY header said so.
+    destination: Option<SocketAddr>,
     /// Shared with the storage backend.
     pub(super) exchange: Arc<Exchange>,
     pub(super) login: Arc<Login>,
     /// Started with the first password: who never logs in costs no engine.
     pub(super) engine: Option<Engine>,
     pub(super) protection: Protection,
+    /// Of the control connection; `None` in clear. Data connections are made with it.
+    pub(super) tls: Option<Arc<SessionTls>>,
     /// Name of the last USER, until PASS.
     pub(super) user: Option<String>,
+    /// Logged in without a password.
+    pub(super) by_certificate: bool,
     pub(super) login_failures: u32,
     pub(super) working_directory: VirtualPath,
     /// REST marker for the next transfer.
     pub(super) restart: u64,
     pub(super) rename_source: Option<VirtualPath>,
     pub(super) facts: Facts,
+    /// What HASH computes (OPTS HASH).
+    pub(super) hash_algorithm: ChecksumAlgorithm,
+    /// First and last byte for the next HASH (RANG).
+    pub(super) range: Option<(u64, u64)>,
+    /// Longest wait for a command: the server's limit, or less by SITE IDLE.
+    pub(super) idle: Duration,
+    /// Unknown commands before login.
+    pub(super) strange_commands: u32,
     /// EPSV ALL was said (RFC 2428 §4).
     pub(super) extended_only: bool,
     pub(super) passive: Option<PassivePort>,
+    /// The last passive port was asked for by EPSV.
+    pub(super) extended: bool,
+    /// What the device needs: the listener's profile, after login the user's.
+    pub(super) profile: Arc<Profile>,
+    profile_is_final: bool,
+    /// What OPTS UTF8 ON chose instead of the profile's charset.
+    pub(super) charset_said: Option<&'static Encoding>,
+    learned: Learned,
     /// Lines that came while a transfer ran.
     pub(super) queue: VecDeque<LineEvent>,
     connected: Instant,
@@ -65,6 +100,8 @@ pub(super) enum Next {
     Answered(u16),
     /// Send this 234 and begin TLS; data connections start private or not.
     Upgrade(Reply, bool),
+    /// Send this 200 and end TLS on the control connection.
+    Downgrade(Reply),
     /// Send this and end the session.
     Farewell(Reply),
     /// The client is gone.
@@ -73,20 +110,24 @@ pub(super) enum Next {
 
 impl Session {
     pub(super) fn new(
-        peer: SocketAddr,
+        arrival: Arrival,
         local: SocketAddr,
         door: Arc<Door>,
         shared: Arc<Shared>,
+        tls: Option<SessionTls>,
     ) -> Self {
         let exchange = Arc::new(Exchange::default());
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
+        let idle = shared.timeouts.idle;
         // Implicit TLS: as after AUTH TLS, PBSZ 0 and PROT P (C22).
         let implicit = door.config.mode == Mode::Implicit;
+        let profile = Arc::clone(&door.config.profile);
         Self {
             door,
             shared,
-            peer,
+            peer: arrival.peer,
             local,
+            destination: arrival.destination,
             exchange,
             login: Arc::new(login),
             engine: None,
@@ -95,14 +136,25 @@ impl Session {
                 buffer_size_set: implicit,
                 private: implicit,
             },
+            tls: tls.map(Arc::new),
             user: None,
+            by_certificate: false,
             login_failures: 0,
             working_directory: VirtualPath::root(),
             restart: 0,
             rename_source: None,
             facts: Facts::default(),
+            hash_algorithm: ChecksumAlgorithm::Sha256,
+            range: None,
+            idle,
+            strange_commands: 0,
             extended_only: false,
             passive: None,
+            extended: false,
+            profile,
+            profile_is_final: false,
+            charset_said: None,
+            learned: Learned::default(),
             queue: VecDeque::new(),
             connected: Instant::now(),
             last_command: Instant::now(),
@@ -114,8 +166,99 @@ impl Session {
         self.exchange.view()
     }
 
+    /// The addresses of the control connection.
+    pub(super) fn reached(&self) -> Reached {
+        Reached {
+            client: self.peer.ip(),
+            local: self.local.ip(),
+            through: self.destination.map(|address| address.ip()),
+        }
+    }
+
+    /// Whether the client speaks IPv4, as far as anybody knows.
+    pub(super) fn is_ipv4(&self) -> bool {
+        let reached = self.destination.unwrap_or(self.local);
+        reached.ip().to_canonical().is_ipv4()
+    }
+
+    /// Whether EPSV works: on IPv6 there is nothing else.
+    pub(super) fn offers_epsv(&self) -> bool {
+        self.profile.epsv || !self.is_ipv4()
+    }
+
+    /// Where passive ports listen: where the control connection arrived, as routes and firewalls
+    /// know it. Clients that reach us past the balancer may arrive anywhere.
+    pub(super) fn passive_address(&self) -> IpAddr {
+        if self.destination.is_none() || self.door.network.data_is_proxied() {
+            return self.local.ip();
+        }
+        if self.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }
+    }
+
+    /// Charset of names in this session.
+    pub(super) fn charset(&self) -> &'static Encoding {
+        self.charset_said.unwrap_or(self.profile.name_charset)
+    }
+
+    /// After login: the user's profile, if it has one.
+    pub(super) fn adopt_profile(&mut self) {
+        let Some(view) = self.exchange.view() else {
+            return;
+        };
+        if std::mem::replace(&mut self.profile_is_final, true) {
+            return;
+        }
+        let shared = &self.shared;
+        let name = shared
+            .surroundings
+            .authentication
+            .profile(&view.account().name);
+        if let Some(profile) = name.and_then(|name| shared.profiles.get(name)) {
+            self.profile = Arc::clone(profile);
+        }
+    }
+
+    /// Notes that the device would have needed a switch that is off.
+    pub(super) fn learn(&self, quirk: Quirk) {
+        if !self.door.config.learn || !self.learned.insert(quirk) {
+            return;
+        }
+        let label = quirk.label();
+        tracing::info!(quirk = label, "device would have needed a switch");
+        let labels = QuirkLabels {
+            listener: self.door.config.name.to_string(),
+            quirk: label,
+        };
+        self.shared
+            .metrics
+            .learned_quirks
+            .get_or_create(&labels)
+            .inc();
+    }
+
+    /// Notes a refused line whose bytes are no UTF-8 (and no Telnet, which begins with 0xFF).
+    pub(super) fn learn_charset(&self, line: &[u8]) {
+        let foreign = std::str::from_utf8(line).is_err() && !line.contains(&0xFF);
+        if foreign && self.charset() == UTF_8 {
+            self.learn(Quirk::NameCharset);
+        }
+    }
+
+    /// Whose share of the passive ports the session's port belongs to.
+    pub(super) fn holder(&self) -> Holder {
+        match self.view() {
+            Some(view) => Holder::User(view.account().name.clone()),
+            None => Holder::Address(self.peer.ip()),
+        }
+    }
+
     /// After AUTH: whatever was said in clear is forgotten (S2, S3).
-    pub(super) fn begin_tls(&mut self, private: bool) {
+    pub(super) fn begin_tls(&mut self, tls: SessionTls, private: bool) {
+        self.tls = Some(Arc::new(tls));
         self.protection = Protection {
             encrypted: true,
             buffer_size_set: false,
@@ -127,12 +270,39 @@ impl Session {
         self.passive = None;
         self.extended_only = false;
         self.facts = Facts::default();
+        self.charset_said = None;
+        self.hash_algorithm = ChecksumAlgorithm::Sha256;
+        self.range = None;
+    }
+
+    /// After a login: the TLS sessions of this connection are now the account's.
+    pub(super) fn claim_tls(&self) {
+        if let (Some(tls), Some(view)) = (&self.tls, self.view()) {
+            tls.log_in(&view.account().name, self.peer.ip());
+        }
+    }
+
+    /// What the client's certificate says about it; empty without one.
+    pub(super) fn identities(&self) -> Vec<String> {
+        let tls = self.tls.as_ref();
+        tls.map(|tls| tls.identities()).unwrap_or_default()
+    }
+
+    /// After CCC: commands cross in the clear, data stays what it was (RFC 4217 §5).
+    pub(super) fn end_tls(&mut self) {
+        self.protection.encrypted = false;
+        self.protection.buffer_size_set = false;
+    }
+
+    /// What some mounted store can do beyond what all can.
+    pub(super) fn abilities(&self) -> Abilities {
+        self.shared.surroundings.abilities()
     }
 
     /// When the session ends without another command, and what is said then (A15, B11).
     pub(super) fn deadline(&self) -> (Instant, &'static str) {
         let timeouts = &self.shared.timeouts;
-        let idle = self.last_command + timeouts.idle;
+        let idle = self.last_command + self.idle;
         let login = self.connected + timeouts.login;
         if self.view().is_none() && login < idle {
             (login, "Login took too long")
@@ -159,10 +329,23 @@ impl Session {
         markers
     }
 
+    /// Takes or forgets what RANG left.
+    pub(super) fn apply_range(&mut self, effect: MarkerEffect) -> Option<(u64, u64)> {
+        match effect {
+            MarkerEffect::Keep => None,
+            MarkerEffect::Take => self.range.take(),
+            MarkerEffect::Clear => {
+                self.range = None;
+                None
+            }
+        }
+    }
+
     /// As after a command that is none: REST and RNFR are forgotten.
     pub(super) fn forget_pending(&mut self) {
         self.restart = 0;
         self.rename_source = None;
+        self.range = None;
     }
 
     pub(super) fn count(&self, verb: &'static str, code: u16) {

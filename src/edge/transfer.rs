@@ -10,31 +10,32 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::{
-    QUEUED_COMMANDS,
+    QUEUED_COMMANDS, charset,
     command::{self, Command},
     control::{Control, Incoming},
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
     files::{Stop, log_failure, lost_engine, refusal, resolve, resolve_or_here, view},
+    learn::Quirk,
     line::LineEvent,
-    passive::PassivePort,
+    listing,
+    passive::{PassiveError, PassivePort},
     reply::Reply,
     session::{Next, Session},
-    tls::Flow,
+    tls::{Flow, HandshakeError},
 };
 use crate::{
     access::VirtualPath,
     engine::{Engine, EngineError, Order},
-    observe::metrics::{DirectionLabels, TransferLabels},
+    observe::metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
     shutdown::Drain,
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
         exchange::{Exchange, Intent, Outcome, Outgoing, Rows, Transport, Work},
-        listing::{Pattern, list_line, mlsx_line},
+        listing::{list_line_as, mlsx_line},
         transfer::{CancelReason, Direction, Failure, Progress},
         upload::{Deadlines, Incoming as IncomingFile},
     },
@@ -161,10 +162,11 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             let path = upload_path(session, &argument)?;
             prepare_upload(session, &view, path, Some(AppendFrom::End)).await
         }
-        Command::Stou(_) => {
+        Command::Stou(wish) => {
             // Unique by 128 random bits, like the names of other servers; RFC 1123 §4.1.2.9 fixes
-            // the form of the reply.
-            let name = format!("{:032x}", rand::random::<u128>());
+            // the form of the reply. A wished name is what the unique one begins with (G8).
+            let unique = format!("{:032x}", rand::random::<u128>());
+            let name = wish.map_or(unique.clone(), |wish| format!("{wish}.{unique}"));
             let path = resolve(session, &name)?;
             let mut prepared = prepare_upload(session, &view, path, None).await?;
             prepared.opening = format!("FILE: {name}");
@@ -172,15 +174,15 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             Ok(prepared)
         }
         Command::List { path } => {
-            let now = SystemTime::now();
+            let (now, style) = (SystemTime::now(), session.profile.list);
             let argument = path.clone();
             prepare_listing(session, &view, "LIST", argument, move |entry, _| {
-                list_line(entry, now)
+                list_line_as(entry, now, style)
             })
             .await
         }
         Command::Nlst { path } => {
-            let prefix = name_prefix(path.as_deref());
+            let prefix = listing::name_prefix(path.as_deref());
             let line = move |entry: &Entry, _: &VirtualPath| format!("{prefix}{}", entry.name);
             prepare_listing(session, &view, "NLST", path, line).await
         }
@@ -245,80 +247,38 @@ async fn prepare_upload(
     })
 }
 
-/// LIST, NLST and MLSD of a directory, of a file, or of a pattern in the last segment (H2–H6).
+/// LIST, NLST and MLSD.
 async fn prepare_listing(
     session: &Session,
-    view: &Arc<View>,
+    view: &View,
     verb: &'static str,
     argument: Option<String>,
     line: impl Fn(&Entry, &VirtualPath) -> String + Send + Sync + 'static,
 ) -> Result<Prepared, Stop> {
-    let pattern = argument
-        .as_deref()
-        .filter(|_| verb != "MLSD")
-        .and_then(|argument| Pattern::parse(argument.rsplit('/').next().unwrap_or(argument)));
+    // MLSD lists directories only, and its argument is a name (RFC 3659 §7.1).
+    let directories_only = verb == "MLSD";
+    let pattern = listing::pattern(argument.as_deref()).filter(|_| !directories_only);
     let path = resolve_or_here(session, argument)?;
-    let failed = refused(verb, &path);
-    let (directory, entries) = match view.list(&path).await {
-        Ok(entries) => (path.clone(), entries),
-        Err(Failure::Store(error))
-            if error.kind() == ErrorKind::NotADirectory && verb != "MLSD" =>
-        {
-            let stat = view.stat(&path).await.map_err(refused(verb, &path))?;
-            let name = path.name().unwrap_or_default().to_owned();
-            (
-                path.parent(),
-                stream::iter([Ok(Entry { name, stat })]).boxed(),
-            )
-        }
-        Err(Failure::Store(error)) if error.kind() == ErrorKind::NotADirectory => {
-            return Err(Stop::Refused(Reply::new(501, "Not a directory")));
-        }
-        // A name that exists wins over a pattern (J15); only then are names matched.
-        Err(Failure::Store(error)) if error.kind() == ErrorKind::NotFound && pattern.is_some() => {
-            let parent = path.parent();
-            let entries = view.list(&parent).await.map_err(failed)?;
-            let matching = entries.filter(move |entry| {
-                let fits = match (entry, &pattern) {
-                    (Ok(entry), Some(pattern)) => pattern.matches(&entry.name),
-                    _ => true,
-                };
-                std::future::ready(fits)
-            });
-            (parent, matching.boxed())
-        }
-        Err(failure) => return Err(failed(failure)),
-    };
-    let line = Box::new(move |entry: &Entry| line(entry, &directory));
-    let source = Source::Listing(Rows { entries, line });
-    let opening = "Opening data connection for the listing.".to_owned();
+    let selection = listing::select(view, &path, pattern)
+        .await
+        .map_err(refused(verb, &path))?;
+    if directories_only && selection.is_file {
+        return Err(Stop::Refused(Reply::new(501, "Not a directory")));
+    }
+    let directory = selection.directory;
+    let charset = session.charset();
+    let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
+    let source = Source::Listing(Rows {
+        entries: selection.entries,
+        line,
+    });
     Ok(Prepared {
         verb,
         path,
         source,
-        opening,
+        opening: "Opening data connection for the listing.".to_owned(),
         closing: complete(),
     })
-}
-
-/// What stands before each name of `NLST argument`, so that it can be used in a later command from
-/// the same working directory (RFC 1123 §4.1.2.7, O18): nothing without an argument.
-fn name_prefix(argument: Option<&str>) -> String {
-    let Some(argument) = argument else {
-        return String::new();
-    };
-    let last = argument.rsplit('/').next().unwrap_or(argument);
-    let is_name_only = Pattern::parse(last).is_some();
-    let directory = if is_name_only {
-        &argument[..argument.len() - last.len()]
-    } else {
-        argument
-    };
-    match directory {
-        "" | "." => String::new(),
-        directory if directory.ends_with('/') => directory.to_owned(),
-        directory => format!("{directory}/"),
-    }
 }
 
 fn complete() -> String {
@@ -349,18 +309,21 @@ async fn attend(
         door,
         queue,
         protection,
+        tls,
+        profile,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
     let direction = prepared.source.direction();
     let plan = DataPlan {
-        tls: protection.private.then(|| door.tls.clone()),
+        tls: tls.clone().filter(|_| protection.private),
         flow: if direction == Direction::Upload {
             Flow::ToServer
         } else {
             Flow::ToClient
         },
-        upload_end: door.config.upload_end,
+        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
+        empty_upload: profile.empty_upload,
         connect: shared.timeouts.data_connect,
         handshake: shared.timeouts.tls_handshake,
     };
@@ -380,6 +343,7 @@ async fn attend(
             exchange,
             deadlines,
             drain: &shared.drain,
+            metrics: &shared.metrics,
         },
         port,
         plan,
@@ -470,6 +434,7 @@ struct Carrier<'a> {
     exchange: &'a Exchange,
     deadlines: Deadlines,
     drain: &'a Drain,
+    metrics: &'a Metrics,
 }
 
 /// Data connection, then engine, then the outcome.
@@ -494,9 +459,13 @@ async fn carry(
     let (wire, handshake) = match connected {
         Ok(connected) => connected,
         Err(error) => {
-            if matches!(error, DataError::Handshake(_) | DataError::ClearText) {
+            if matches!(
+                error,
+                DataError::Handshake(_) | DataError::ClearText | DataError::ClosedBeforeTls
+            ) {
                 count(None);
             }
+            security_event(&error, carrier.metrics);
             return Ending::NotConnected(error);
         }
     };
@@ -528,6 +497,20 @@ async fn carry(
         Ok(_) => Ending::Concluded(carrier.exchange.conclude()),
         Err(error) => Ending::Engine(error),
     }
+}
+
+/// Logs and counts a data connection that somebody else may have made.
+fn security_event(error: &DataError, metrics: &Metrics) {
+    let event = match error {
+        DataError::Handshake(HandshakeError::ForeignSession) => "foreign_tls_session",
+        DataError::Handshake(HandshakeError::OtherCertificate) => "other_client_certificate",
+        _ => return,
+    };
+    tracing::warn!(event, "data connection is not the session's own");
+    metrics
+        .security_events
+        .get_or_create(&SecurityLabels { event })
+        .inc();
 }
 
 /// What is logged and counted of a transfer.
@@ -566,6 +549,12 @@ fn conclude(
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
+            if matches!(
+                (&failure, direction),
+                (Failure::Truncated, Direction::Upload)
+            ) {
+                session.learn(Quirk::UploadEnd);
+            }
             log_failure(verb, path, &failure);
             tracing::info!(
                 verb,
@@ -578,6 +567,13 @@ fn conclude(
             (refusal(&failure), failure.label())
         }
         Ending::NotConnected(error) => {
+            match error {
+                DataError::ClosedBeforeTls => session.learn(Quirk::EmptyUpload),
+                DataError::Passive(PassiveError::Timeout(_)) if session.extended => {
+                    session.learn(Quirk::Epsv);
+                }
+                _ => {}
+            }
             tracing::warn!(verb, path = path.as_str(), %error, "no data connection");
             let (code, text) = error.reply();
             (Reply::new(code, text), "no_connection")

@@ -17,7 +17,7 @@ use unftp_core::auth::{
 use crate::{
     access::{Mount, Tree},
     auth::{Attempt, Authentication},
-    store::{Stores, View, backend::EngineUser, exchange::Exchange},
+    store::{Abilities, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
 /// What a login is checked against and what a session gets; one for the whole process.
@@ -29,6 +29,20 @@ pub struct Surroundings {
     pub mounts: Vec<Mount>,
     /// The backends behind the mounts.
     pub stores: Arc<Stores>,
+}
+
+impl Surroundings {
+    /// What at least one of the mounted stores can do: what FEAT may announce, before login as after.
+    pub fn abilities(&self) -> Abilities {
+        self.mounts
+            .iter()
+            .filter_map(|mount| self.stores.get(&mount.backend))
+            .map(|store| store.abilities())
+            .fold(Abilities::default(), |all, one| Abilities {
+                set_modified: all.set_modified || one.set_modified,
+                available: all.available || one.available,
+            })
+    }
 }
 
 /// One session's side of the pipeline.

@@ -11,13 +11,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::timeout,
 };
 
 pub use self::admission::{Admission, Refusal};
 use crate::{
     config::Mode,
-    edge::{self, Door, Shared, listen_with_backlog},
+    edge::{self, Arrival, Door, Shared, listen_with_backlog},
     observe::metrics,
 };
 
@@ -31,10 +32,22 @@ const KEEPALIVE: Duration = Duration::from_mins(1);
 /// A refused client may take this long to read its 421.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Connections of one listener that may be in the middle of their PROXY header. They count nowhere
+/// else yet, and headers of an honest balancer come with the connection.
+const INTRODUCTIONS: usize = 256;
+
 /// A bound control address.
 #[derive(Debug)]
 pub struct Listening {
     socket: TcpListener,
+    reception: Reception,
+    /// Places for connections whose PROXY header is still to come.
+    introductions: Arc<Semaphore>,
+}
+
+/// From an accepted connection to a session.
+#[derive(Clone, Debug)]
+struct Reception {
     door: Arc<Door>,
     admission: Arc<Admission>,
 }
@@ -45,8 +58,8 @@ impl Listening {
         let socket = listen_with_backlog(door.config.address, BACKLOG)?;
         Ok(Self {
             socket,
-            door,
-            admission,
+            reception: Reception { door, admission },
+            introductions: Arc::new(Semaphore::new(INTRODUCTIONS)),
         })
     }
 
@@ -57,14 +70,20 @@ impl Listening {
 
     /// Accepts until the drain begins; the socket is closed then.
     pub async fn run(self, shared: Arc<Shared>) {
+        let door = Arc::clone(&self.reception.door);
+        tokio::select! {
+            biased;
+            () = shared.drain.begun() => {}
+            () = self.accept(&shared) => {}
+            // Ends with the loop: running sessions keep the last address.
+            () = door.network.keep_resolved() => {}
+        }
+    }
+
+    async fn accept(self, shared: &Arc<Shared>) {
         loop {
-            let accepted = tokio::select! {
-                biased;
-                () = shared.drain.begun() => return,
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer, &shared),
+            match self.socket.accept().await {
+                Ok((stream, peer)) => self.welcome(stream, peer, shared),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -73,7 +92,41 @@ impl Listening {
         }
     }
 
+    /// Reads the PROXY header, if there is to be one: only then is it known who came.
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
+        let reception = self.reception.clone();
+        let Some(header) = &reception.door.network.control_header else {
+            let arrival = Arrival {
+                peer,
+                destination: None,
+            };
+            return reception.admit(stream, arrival, shared);
+        };
+        let Ok(place) = Arc::clone(&self.introductions).try_acquire_owned() else {
+            return header.refuse(peer);
+        };
+        let shared = Arc::clone(shared);
+        // Ends with the header, its deadline or the drain; the place goes with it.
+        shared.drain.tasks().clone().spawn(async move {
+            let Some(header) = &reception.door.network.control_header else {
+                return;
+            };
+            let introduced = tokio::select! {
+                biased;
+                () = shared.drain.begun() => return,
+                introduced = header.introduce(stream, peer) => introduced,
+            };
+            drop(place);
+            if let Some((stream, arrival)) = introduced {
+                reception.admit(stream, arrival, &shared);
+            }
+        });
+    }
+}
+
+impl Reception {
+    fn admit(&self, stream: TcpStream, arrival: Arrival, shared: &Arc<Shared>) {
+        let peer = arrival.peer;
         let admitted = self.admission.admit(
             &self.door.config.name,
             self.door.config.connections,
@@ -100,7 +153,7 @@ impl Listening {
                 // Ends with the client, a deadline or the drain; the permit goes with it.
                 tasks.spawn(async move {
                     let sessions = shared.metrics.sessions.clone();
-                    edge::serve(stream, peer, door, shared).await;
+                    edge::serve(stream, arrival, door, shared).await;
                     sessions.dec();
                     drop(permit);
                 });

@@ -76,6 +76,60 @@ pub struct ListenerLabels {
     pub listener: String,
 }
 
+/// A certificate of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// The file, as configured.
+    pub certificate: String,
+}
+
+/// Outcome of a reload of certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `reloaded`, `failed`.
+    pub outcome: &'static str,
+}
+
+/// What may be an attack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SecurityLabels {
+    /// `foreign_tls_session`, `other_client_certificate`.
+    pub event: &'static str,
+}
+
+/// Why a PASV or EPSV got no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PassiveRefusalLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `empty`, `share`, `address`, `error`.
+    pub reason: &'static str,
+}
+
+/// A switch that a device would have needed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct QuirkLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// A key of the configuration.
+    pub quirk: &'static str,
+}
+
+/// How a connection that must begin with a PROXY header began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProxyHeaderLabels {
+    /// Configured listener name.
+    pub listener: String,
+    /// `control`, `data`.
+    pub channel: &'static str,
+    /// `proxied`, `local`, `untrusted`, `timeout`, `malformed`, `closed`, `busy`.
+    pub outcome: &'static str,
+}
+
 /// The server's metrics. Cheap to share; every field is itself shared.
 #[derive(Debug)]
 pub struct Metrics {
@@ -102,6 +156,20 @@ pub struct Metrics {
     pub upload_memory: Gauge,
     /// Free passive ports, where a range is configured.
     pub passive_ports_free: Family<ListenerLabels, Gauge>,
+    /// Unix seconds of a certificate's last moment.
+    pub certificate_expiry: Family<CertificateLabels, Gauge>,
+    /// Reloads of certificates.
+    pub certificate_reloads: Family<ReloadLabels, Counter>,
+    /// What may be an attack; the log says who.
+    pub security_events: Family<SecurityLabels, Counter>,
+    /// PASV and EPSV that got no port.
+    pub passive_refusals: Family<PassiveRefusalLabels, Counter>,
+    /// Data connections from the wrong address, closed.
+    pub data_strangers: Family<ListenerLabels, Counter>,
+    /// Sessions that would have needed a switch (`learn: true`).
+    pub learned_quirks: Family<QuirkLabels, Counter>,
+    /// Connections that must begin with a PROXY header.
+    pub proxy_headers: Family<ProxyHeaderLabels, Counter>,
     /// 1 while new connections are admitted.
     pub ready: Gauge<f64, AtomicU64>,
 }
@@ -124,6 +192,13 @@ impl Metrics {
             transfer_seconds: Family::new_with_constructor(seconds),
             upload_memory: Gauge::default(),
             passive_ports_free: Family::default(),
+            certificate_expiry: Family::default(),
+            certificate_reloads: Family::default(),
+            security_events: Family::default(),
+            passive_refusals: Family::default(),
+            data_strangers: Family::default(),
+            learned_quirks: Family::default(),
+            proxy_headers: Family::default(),
             ready: Gauge::default(),
         };
         metrics.register();
@@ -181,6 +256,42 @@ impl Metrics {
             "passive_ports_free",
             "Free passive ports",
             self.passive_ports_free.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "Last moment of a certificate, in unix time",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Reloads of changed certificate files by outcome",
+            self.certificate_reloads.clone(),
+        );
+        registry.register(
+            "security_events",
+            "What may be an attack, by kind",
+            self.security_events.clone(),
+        );
+        registry.register(
+            "passive_refusals",
+            "PASV and EPSV that got no port, by reason",
+            self.passive_refusals.clone(),
+        );
+        registry.register(
+            "data_strangers",
+            "Data connections from the wrong address, closed",
+            self.data_strangers.clone(),
+        );
+        registry.register(
+            "learned_quirks",
+            "Sessions that would have needed a switch, by its key",
+            self.learned_quirks.clone(),
+        );
+        registry.register(
+            "proxy_headers",
+            "Connections that must begin with a PROXY header, by outcome",
+            self.proxy_headers.clone(),
         );
         registry.register(
             "ready",

@@ -46,7 +46,7 @@ pub(super) async fn send_file(
 /// Sends a listing, one `line` per entry, as the entries arrive.
 pub(super) async fn send_listing(
     mut entries: BoxStream<'static, Result<Entry>>,
-    line: impl Fn(&Entry) -> String + Send,
+    line: impl Fn(&Entry) -> Vec<u8> + Send,
     wire: &mut dyn Wire,
     progress: &Arc<Progress>,
     stall: Duration,
@@ -54,7 +54,7 @@ pub(super) async fn send_listing(
     let work = async {
         let mut text = Vec::with_capacity(LISTING_BYTES + 1024);
         while let Some(entry) = entries.next().await {
-            text.extend_from_slice(line(&entry?).as_bytes());
+            text.extend_from_slice(&line(&entry?));
             text.extend_from_slice(b"\r\n");
             if text.len() >= LISTING_BYTES {
                 send(wire, &text, progress, stall).await?;

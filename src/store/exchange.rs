@@ -68,12 +68,15 @@ pub enum Work {
 /// A file that is open for reading.
 pub struct Outgoing(pub BoxStream<'static, Result<Bytes>>);
 
+/// One entry as the bytes of its line.
+pub type PrintEntry = Box<dyn Fn(&Entry) -> Vec<u8> + Send + Sync>;
+
 /// An open directory and how each entry is printed.
 pub struct Rows {
     /// The entries.
     pub entries: BoxStream<'static, Result<Entry>>,
-    /// One entry as one line, without line end.
-    pub line: Box<dyn Fn(&Entry) -> String + Send + Sync>,
+    /// One entry as one line in the client's charset, without line end.
+    pub line: PrintEntry,
 }
 
 /// The data connection of one transfer.

@@ -98,6 +98,15 @@ pub enum Base {
     },
 }
 
+/// What not every store can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// [`Store::set_modified`] succeeds, be it that it keeps the time or, by configuration, forgets it.
+    pub set_modified: bool,
+    /// [`Store::available`] knows a number.
+    pub available: bool,
+}
+
 /// One configured backend.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
@@ -165,6 +174,18 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Renames a file over whatever file `to` names. Directories where the store can.
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()>;
+
+    /// What this store can do beyond what all can.
+    fn abilities(&self) -> Abilities;
+
+    /// Sets the time of the last change of a file or directory that exists;
+    /// [`ErrorKind::Unsupported`] unless [`Abilities::set_modified`].
+    async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()>;
+
+    /// Bytes that can still be stored; `None` unless [`Abilities::available`].
+    async fn available(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }
 
 /// An upload under way. Owned by one task; its futures are awaited to the end, never dropped

@@ -126,9 +126,9 @@ impl Incoming {
         stall: Duration,
     ) -> std::result::Result<(), Failure> {
         let mut chunk_bytes = FIRST_CHUNK_BYTES;
+        let mut express = None;
         loop {
             let mut part = Vec::new();
-            let mut express = None;
             let mut left = self.part_bytes.load(Ordering::Relaxed);
             let mut ended = false;
             while left > 0 && !ended {
@@ -140,8 +140,6 @@ impl Incoming {
                 }
                 chunk_bytes = (chunk_bytes * 2).min(CHUNK_BYTES);
             }
-            // The lane ends here: what the part holds is on its way to the store and comes back.
-            drop(express);
             if !part.is_empty() {
                 self.hand_over(part).await?;
             }

@@ -4,7 +4,7 @@
 //! [`VirtualPath`], authorises it and only then touches a store. Called by the edge for the checks
 //! before a `150`, and by [`super::backend`] for what libunftp dispatches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
@@ -238,6 +238,28 @@ impl View {
             }
         }
         Ok(store.rename(&source, &target).await?)
+    }
+
+    /// Sets the time of the last change of what is there (MFMT).
+    pub async fn set_modified(&self, path: &VirtualPath, time: SystemTime) -> Outcome<()> {
+        let (store, key) = self.located(Action::SetTime, path)?;
+        store.stat(&key).await?;
+        Ok(store.set_modified(&key, time).await?)
+    }
+
+    /// Whether something is there whose times, modes and such this account could change.
+    pub async fn changeable(&self, path: &VirtualPath) -> Outcome<Stat> {
+        let (store, key) = self.located(Action::SetTime, path)?;
+        Ok(store.stat(&key).await?)
+    }
+
+    /// Bytes that a directory can still take; `None` where the store does not know.
+    pub async fn available(&self, path: &VirtualPath) -> Outcome<Option<u64>> {
+        let (store, _) = self.located(Action::List, path)?;
+        if self.stat(path).await?.kind == Kind::File {
+            return Err(StoreError::new(ErrorKind::NotADirectory, "available").into());
+        }
+        Ok(store.available().await?)
     }
 
     fn located(&self, action: Action, path: &VirtualPath) -> Outcome<(&Arc<dyn Store>, StoreKey)> {

@@ -14,6 +14,10 @@ mod harness;
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
+/// Certificates of clients: who must have one, and whom it names.
+mod client_certificates;
+/// Section 1 of the conformance list: one test for each of its 179 items.
+mod conformance;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// Dialogues of clients that cannot run here, replayed.
@@ -30,12 +34,22 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// Passive ports: how many, whose, on which address.
+mod passive;
+/// What a profile changes for a device, and what `learn` says.
+mod profiles;
+/// PROXY headers of a load balancer, on control and data connections.
+mod proxy;
+/// Whose TLS session a data connection may resume, and where it must.
+mod resumption;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
 /// What may be imported where, and what no file may say.
 mod structure;
 /// Tickets and session resumption, by direction.
 mod tickets;
+/// Versions, suites, several certificates, reloads.
+mod tls;
 /// Transfers that end well, badly, in the middle, or at an offset.
 mod transfers;
 /// The harness itself: it sees the litter and the resets that the other tests rely on.

@@ -76,9 +76,11 @@ fn only_the_engine_drives_libunftp() {
 }
 
 #[test]
-fn server_tls_is_configured_in_one_file() {
+fn server_tls_is_configured_in_one_folder() {
     let files = files_naming("ServerConfig::builder");
     assert_eq!(files.len(), 1, "rustls::ServerConfig is built in {files:?}");
+    assert_only_in("ServerConfig", &["src/edge/tls/"]);
+    assert_only_in("x509_parser::", &["src/edge/tls/"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The users file.
 //!
-//! Owns the table of login names and their argon2id hashes, and the one way to check a password. Knows
-//! nothing of connections or of libunftp; bans and limits of tries are the caller's.
+//! Owns the table of login names with their argon2id hashes and certificates, and the ways to check
+//! them. Knows nothing of connections or of libunftp; bans and limits of tries are the caller's.
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +34,17 @@ const MAX_PASSES: u32 = 64;
 /// Longest login name in bytes; the name may become a key segment.
 const NAME_BYTES: usize = 255;
 
+const KEYS: [&str; 8] = [
+    "name",
+    "password_hash",
+    "login",
+    "certificates",
+    "home",
+    "read_only",
+    "enabled",
+    "profile",
+];
+
 /// The table of users, with argon2id hashes (PHC strings).
 pub struct Users {
     users: BTreeMap<String, User>,
@@ -46,9 +57,31 @@ pub type UsersError = ConfigErrors;
 
 struct User {
     account: Arc<Account>,
-    hash: PasswordHashString,
+    /// `None` only where the login needs no password.
+    hash: Option<PasswordHashString>,
+    login: LoginBy,
+    /// What a certificate may say to be this user's.
+    certificates: Vec<String>,
     enabled: bool,
+    profile: Option<String>,
 }
+
+/// What a user needs to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginBy {
+    /// The password alone (default).
+    Password,
+    /// A certificate alone.
+    Certificate,
+    /// A certificate and the password.
+    Both,
+}
+
+const LOGINS: [(&str, LoginBy); 3] = [
+    ("password", LoginBy::Password),
+    ("certificate", LoginBy::Certificate),
+    ("both", LoginBy::Both),
+];
 
 impl Users {
     /// Reads and checks a users file.
@@ -68,6 +101,26 @@ impl Users {
         Ok(Self { users, decoy })
     }
 
+    /// Whether there is a user of this name. For logs, never for an answer to a client.
+    pub fn knows(&self, name: &str) -> bool {
+        self.users.contains_key(name)
+    }
+
+    /// The name of the profile of a user.
+    pub fn profile(&self, name: &str) -> Option<&str> {
+        self.users.get(name)?.profile.as_deref()
+    }
+
+    /// One sentence for each user with a profile that `is_known` does not know.
+    pub fn unknown_profiles(&self, is_known: impl Fn(&str) -> bool) -> Vec<String> {
+        let mistake = |(name, user): (&String, &User)| {
+            let profile = user.profile.as_deref()?;
+            let message = format!("user {name:?}: no profile has the name {profile:?}");
+            (!is_known(profile)).then_some(message)
+        };
+        self.users.iter().filter_map(mistake).collect()
+    }
+
     /// How many users there are, disabled ones included.
     pub fn len(&self) -> usize {
         self.users.len()
@@ -78,21 +131,49 @@ impl Users {
         self.users.is_empty()
     }
 
-    /// Checks a password: the account, or `None` for an unknown user and for a wrong password alike,
-    /// after the same work. Blocks for the time of one hash: call it off the async workers.
+    /// Users who need a certificate to log in, for `check`.
+    pub fn with_certificates(&self) -> impl Iterator<Item = &str> {
+        let needs = |(_, user): &(&String, &User)| user.login != LoginBy::Password;
+        self.users
+            .iter()
+            .filter(needs)
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Checks a password, and the certificate of who needs both: the account, or `None` for an unknown
+    /// user and for a wrong password alike, after the same work. Blocks for the time of one hash: call it off the async workers.
     ///
     /// A user whose hash is cheaper than the costliest one answers faster than an unknown name; hash
     /// all passwords with the same parameters to hide that too.
-    pub fn verify(&self, name: &str, password: &str) -> Option<Arc<Account>> {
+    pub fn verify(
+        &self,
+        name: &str,
+        password: &str,
+        identities: &[String],
+    ) -> Option<Arc<Account>> {
         let user = self.users.get(name);
-        let hash = user.map_or(&self.decoy, |user| &user.hash);
+        let hash = user
+            .and_then(|user| user.hash.as_ref())
+            .unwrap_or(&self.decoy);
         // The parameters are those of the hash; the `default()` ones are for new hashes only.
         let matches = Argon2::default()
             .verify_password(password.as_bytes(), &hash.password_hash())
             .is_ok();
         // Looked at only now, so that a disabled user costs what any other does.
         user.filter(|user| matches && user.enabled)
+            .filter(|user| match user.login {
+                LoginBy::Password => true,
+                LoginBy::Certificate => false,
+                LoginBy::Both => user.is_named_by(identities),
+            })
             .map(|user| Arc::clone(&user.account))
+    }
+
+    /// The account of a user who needs a certificate and nothing else, if `identities` name it.
+    pub fn verify_certificate(&self, name: &str, identities: &[String]) -> Option<Arc<Account>> {
+        let user = self.users.get(name)?;
+        let enough = user.login == LoginBy::Certificate && user.is_named_by(identities);
+        (enough && user.enabled).then(|| Arc::clone(&user.account))
     }
 
     /// The argon2id PHC string of `password`, with a new salt and the parameters that OWASP and
@@ -103,6 +184,14 @@ impl Users {
         Ok(argon2
             .hash_password(password.as_bytes(), &salt)?
             .to_string())
+    }
+}
+
+impl User {
+    fn is_named_by(&self, identities: &[String]) -> bool {
+        self.certificates
+            .iter()
+            .any(|certificate| identities.contains(certificate))
     }
 }
 
@@ -125,14 +214,26 @@ fn users(root: &Table<'_>) -> Option<BTreeMap<String, User>> {
 }
 
 fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)> {
-    let table = item.table(&["name", "password_hash", "home", "read_only", "enabled"])?;
+    let table = item.table(&KEYS)?;
     let name = name(&table);
     if let Some(name) = &name
         && !names.insert(name.clone())
     {
         table.error("name", format!("another user has the name {name:?}"));
     }
-    let hash = hash(&table);
+    let login = table.choice("login", &LOGINS);
+    let login = login.map(|login| login.unwrap_or(LoginBy::Password));
+    let hash = match login {
+        Some(LoginBy::Certificate) if !table.has("password_hash") => Some(None),
+        _ => hash(&table).map(Some),
+    };
+    if login == Some(LoginBy::Certificate) && table.has("password_hash") {
+        table.error(
+            "password_hash",
+            "not used: with `login: certificate` there is no password; for one besides the certificate write `login: both`",
+        );
+    }
+    let certificates = certificates(&table, login);
     let home = match table.any_text("home", "a relative path") {
         Some(None) => name.clone(),
         Some(Some(text)) => match home_problem(&text.value) {
@@ -146,6 +247,7 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
     };
     let read_only = table.boolean("read_only", false);
     let enabled = table.boolean("enabled", true);
+    let profile = table.optional_text("profile", "the name of a profile");
     let account = Account {
         name: name?,
         home: home?,
@@ -157,9 +259,45 @@ fn user(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<(String, User)>
         User {
             account: Arc::new(account),
             hash: hash?,
+            login: login?,
+            certificates: certificates?,
             enabled: enabled?,
+            profile: profile?.map(|text| text.value),
         },
     ))
+}
+
+/// What certificates may say. The listener's `client_certificates.map` decides which part is compared.
+fn certificates(table: &Table<'_>, login: Option<LoginBy>) -> Option<Vec<String>> {
+    const EXPECTED: &str = "a list of names in certificates, or of SHA-256 fingerprints";
+    let needed = matches!(login, Some(LoginBy::Certificate | LoginBy::Both));
+    if !table.has("certificates") {
+        if needed {
+            table.error("certificates", format!("missing: expected {EXPECTED}"));
+        }
+        return (!needed).then(Vec::new);
+    }
+    if login == Some(LoginBy::Password) {
+        let message = "not used: write `login: certificate` or `login: both` as well";
+        table.error("certificates", message);
+    }
+    let items = table.list("certificates", EXPECTED)?;
+    if items.is_empty() && needed {
+        table.error("certificates", format!("empty: expected {EXPECTED}"));
+    }
+    let texts = items
+        .iter()
+        .map(|item| item.text("a name or a fingerprint"));
+    texts
+        .map(|text| text.map(|text| plain_fingerprint(text.value)))
+        .collect()
+}
+
+/// `AA:BB:…` as `openssl x509 -fingerprint -sha256` prints it becomes `aabb…`; everything else stays.
+fn plain_fingerprint(text: String) -> String {
+    let digits = text.replace(':', "").to_ascii_lowercase();
+    let is_fingerprint = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_fingerprint { digits } else { text }
 }
 
 fn name(table: &Table<'_>) -> Option<String> {
@@ -238,7 +376,8 @@ fn decoy(users: &BTreeMap<String, User>) -> Result<PasswordHashString, password_
     let cost = |params: &Params| u64::from(params.m_cost()) * u64::from(params.t_cost());
     let params = users
         .values()
-        .filter_map(|user| Params::try_from(&user.hash.password_hash()).ok())
+        .filter_map(|user| user.hash.as_ref())
+        .filter_map(|hash| Params::try_from(&hash.password_hash()).ok())
         .max_by_key(cost)
         .unwrap_or(Params::DEFAULT);
     let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());

@@ -31,16 +31,16 @@ fn right_password_yields_the_account_and_wrong_ones_nothing() {
     .unwrap();
     assert_eq!(users.len(), 4);
     assert!(!users.is_empty());
-    let anna = users.verify("anna", "correct horse").unwrap();
+    let anna = users.verify("anna", "correct horse", &[]).unwrap();
     let expected = Account {
         name: "anna".to_owned(),
         home: "anna".to_owned(),
         read_only: false,
     };
     assert_eq!(*anna, expected);
-    let bert = users.verify("bert", "correct horse").unwrap();
+    let bert = users.verify("bert", "correct horse", &[]).unwrap();
     assert_eq!((bert.home.as_str(), bert.read_only), ("devices/b", true));
-    assert_eq!(users.verify("dora", "correct horse").unwrap().home, "");
+    assert_eq!(users.verify("dora", "correct horse", &[]).unwrap().home, "");
     for (name, password) in [
         ("anna", ""),
         ("anna", "correct horsE"),
@@ -49,7 +49,10 @@ fn right_password_yields_the_account_and_wrong_ones_nothing() {
         ("nobody", "correct horse"),
         ("", ""),
     ] {
-        assert!(users.verify(name, password).is_none(), "{name} {password}");
+        assert!(
+            users.verify(name, password, &[]).is_none(),
+            "{name} {password}"
+        );
     }
 }
 
@@ -75,7 +78,7 @@ fn unknown_user_costs_what_the_costliest_user_costs() {
             .as_str()
             .starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
     );
-    assert!(users.verify("a", "x").is_none());
+    assert!(users.verify("a", "x", &[]).is_none());
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn new_hash_is_argon2id_with_its_own_salt_and_verifies() {
     assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
     assert_ne!(one, other);
     let users = parse(&format!("users: [{{name: a, password_hash: \"{one}\"}}]")).unwrap();
-    assert!(users.verify("a", "päss").is_some());
+    assert!(users.verify("a", "päss", &[]).is_some());
     assert!(!format!("{users:?}").contains("argon2"));
 }
 
@@ -130,4 +133,69 @@ fn mistakes_are_reported_together_with_their_paths() {
     }
     assert_eq!(errors.errors.len(), 16, "{listed}");
     assert!(!listed.contains("hunter2"), "{listed}");
+}
+
+#[test]
+fn certificate_is_the_only_or_the_second_factor() {
+    let hash = cheap_hash("correct horse");
+    let colons = "AB:".repeat(31) + "CD";
+    let users = parse(&format!(
+        "users:\n- {{name: plc, login: certificate, certificates: [plc@example.com, \"{colons}\"]}}\n\
+         - {{name: anna, password_hash: \"{hash}\", login: both, certificates: [anna]}}\n\
+         - {{name: bert, password_hash: \"{hash}\", login: password}}\n\
+         - {{name: carl, login: certificate, certificates: [carl], enabled: false}}\n"
+    ))
+    .unwrap();
+    let said = |text: &str| vec![text.to_owned(), "other".to_owned()];
+    let fingerprint = "ab".repeat(31) + "cd";
+    for (name, identity, enough) in [
+        ("plc", "plc@example.com", true),
+        ("plc", fingerprint.as_str(), true),
+        ("plc", "PLC@example.com", false),
+        ("plc", "anna", false),
+        ("anna", "anna", false),
+        ("bert", "bert", false),
+        ("carl", "carl", false),
+        ("nobody", "plc@example.com", false),
+    ] {
+        let account = users.verify_certificate(name, &said(identity));
+        assert_eq!(account.is_some(), enough, "{name} {identity}");
+    }
+    for (name, password, identity, enough) in [
+        ("anna", "correct horse", "anna", true),
+        ("anna", "correct horse", "bert", false),
+        ("anna", "wrong", "anna", false),
+        ("bert", "correct horse", "", true),
+        ("plc", "correct horse", "plc@example.com", false),
+        ("plc", "", "plc@example.com", false),
+    ] {
+        let account = users.verify(name, password, &said(identity));
+        assert_eq!(account.is_some(), enough, "{name} {password} {identity}");
+    }
+    assert!(users.verify("anna", "correct horse", &[]).is_none());
+}
+
+#[test]
+fn logins_and_certificates_must_fit_together() {
+    let hash = cheap_hash("x");
+    let text = format!(
+        "users:\n\
+         - {{name: a, login: certificate}}\n\
+         - {{name: b, login: both, certificates: []}}\n\
+         - {{name: c, password_hash: \"{hash}\", certificates: [c]}}\n\
+         - {{name: d, password_hash: \"{hash}\", login: certificate, certificates: [d]}}\n\
+         - {{name: e, password_hash: \"{hash}\", login: both, certificates: [7]}}\n"
+    );
+    let listed = parse(&text).unwrap_err().to_string();
+    for expected in [
+        "users[0].certificates: missing: expected a list of names",
+        "users[1].password_hash: missing",
+        "users[1].certificates: empty: expected",
+        "users[2].certificates: not used: write `login: certificate`",
+        "users[3].password_hash: not used",
+        "users[4].certificates[0]: expected a name or a fingerprint, found a number",
+    ] {
+        assert!(listed.contains(expected), "{expected}\n{listed}");
+    }
+    assert_eq!(listed.lines().count(), 6, "{listed}");
 }

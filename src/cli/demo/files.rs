@@ -108,7 +108,7 @@ fn password(path: &Path) -> anyhow::Result<String> {
 
 /// Keeps a users file in which the demo's user has this password; others may have been added.
 fn users(path: &Path, password: &str) -> anyhow::Result<()> {
-    if Users::load(path).is_ok_and(|users| users.verify(USER, password).is_some()) {
+    if Users::load(path).is_ok_and(|users| users.verify(USER, password, &[]).is_some()) {
         return Ok(());
     }
     let hash = Users::hash(password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
@@ -182,7 +182,7 @@ mod tests {
         let config = Config::load(&files.configuration()).unwrap();
         assert_eq!(config.listeners.len(), 2);
         let users = Users::load(&config.users_file).unwrap();
-        assert!(users.verify(USER, files.password()).is_some());
+        assert!(users.verify(USER, files.password(), &[]).is_some());
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         let files = prepare();
         assert_ne!(files.password(), first);
         let users = Users::load(&data.path().join("config/users.yaml")).unwrap();
-        assert!(users.verify(USER, files.password()).is_some());
-        assert!(users.verify(USER, &first).is_none());
+        assert!(users.verify(USER, files.password(), &[]).is_some());
+        assert!(users.verify(USER, &first, &[]).is_none());
     }
 }

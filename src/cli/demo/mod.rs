@@ -38,7 +38,9 @@ pub(super) fn run(data: &Path, port: Option<u16>) -> Result<(), Failure> {
     let files = Files::prepare(data, ports, SystemTime::now())
         .with_context(|| format!("cannot prepare {}", data.display()))?;
     let config = Config::load(&files.configuration())?;
-    serve::start(config, |addresses| announce(&files, addresses))
+    serve::start(config, serve::Hangup::Ends, |addresses| {
+        announce(&files, addresses)
+    })
 }
 
 /// The wanted ports, or the next free ones where they are taken. The probe may race with another

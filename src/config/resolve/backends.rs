@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use super::{
     super::{
-        Backend, FsBackend, S3Backend, S3Credentials,
+        Backend, FsBackend, S3Backend, S3Credentials, SetTime,
         typed::{Item, Table},
     },
     key_prefix,
@@ -21,8 +21,17 @@ const REGION: &str = "us-east-1";
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
 const PART_RANGE: RangeInclusive<usize> = 5 << 20..=5 << 30;
 
-pub(super) const FS: [&str; 2] = ["type", "root"];
-pub(super) const S3: [&str; 11] = [
+const LOCAL_TIMES: [(&str, SetTime); 3] = [
+    ("store", SetTime::Store),
+    ("ignore", SetTime::Ignore),
+    ("refuse", SetTime::Refuse),
+];
+/// A bucket stamps its objects itself.
+const OBJECT_TIMES: [(&str, SetTime); 2] =
+    [("ignore", SetTime::Ignore), ("refuse", SetTime::Refuse)];
+
+pub(super) const FS: [&str; 3] = ["type", "root", "set_time"];
+pub(super) const S3: [&str; 12] = [
     "type",
     "bucket",
     "region",
@@ -34,6 +43,7 @@ pub(super) const S3: [&str; 11] = [
     "virtual_host_style",
     "part_size_bytes",
     "parts_in_flight",
+    "set_time",
 ];
 
 /// Every name, also of backends with mistakes, and the backends without any.
@@ -76,8 +86,11 @@ fn backend(item: &Item<'_>) -> Option<Backend> {
     match item.tag("type", &[("fs", Kind::Fs), ("s3", Kind::S3)])? {
         Kind::Fs => {
             let table = item.table(&FS)?;
+            let root = table.file("root", "the path of a directory");
+            let set_time = table.choice("set_time", &LOCAL_TIMES);
             Some(Backend::Fs(FsBackend {
-                root: table.file("root", "the path of a directory")?,
+                root: root?,
+                set_time: set_time?.unwrap_or(SetTime::Store),
             }))
         }
         Kind::S3 => Some(Backend::S3(Box::new(s3(&item.table(&S3)?)?))),
@@ -105,6 +118,7 @@ fn s3(table: &Table<'_>) -> Option<S3Backend> {
     let virtual_host_style = table.boolean("virtual_host_style", false);
     let part_bytes = table.integer("part_size_bytes", PART_BYTES, PART_RANGE);
     let parts_in_flight = table.integer("parts_in_flight", PARTS_IN_FLIGHT, 1..=64);
+    let set_time = table.choice("set_time", &OBJECT_TIMES);
     Some(S3Backend {
         bucket: bucket?.value,
         region: region?,
@@ -114,6 +128,7 @@ fn s3(table: &Table<'_>) -> Option<S3Backend> {
         virtual_host_style: virtual_host_style?,
         part_bytes: part_bytes?,
         parts_in_flight: parts_in_flight?,
+        set_time: set_time?.unwrap_or(SetTime::Refuse),
     })
 }
 

@@ -1,47 +1,56 @@
-//! Listeners: addresses, TLS and passive ports.
+//! Listeners: addresses and TLS.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, Ipv4Addr},
-    ops::RangeInclusive,
-};
+use std::collections::HashSet;
 
 use super::{
     super::{
-        ClearText, Listener, Mode, Passive, Tls, UploadEnd,
+        ClearCommandChannel, ClearText, Listener, Mode, Resumption, SiteChmod, Tls, UploadEnd,
         typed::{Table, Text},
     },
-    CONNECTIONS, Located, socket_address,
+    CONNECTIONS, Located,
+    passive::passive_and_proxy,
+    profiles::{Profiles, profile_of},
+    socket_address,
+    tls::{RESUMPTIONS, TLS, tls},
 };
 
-/// Ports for data connections when a listener names none.
-const PASSIVE_PORTS: RangeInclusive<u16> = 50000..=50100;
-
-pub(super) const LISTENER: [&str; 8] = [
+pub(super) const LISTENER: [&str; 14] = [
     "name",
     "address",
     "mode",
     "clear_text",
     "tls",
+    "resumption",
     "passive",
+    "proxy_protocol",
     "upload_end",
+    "profile",
+    "learn",
+    "ccc",
+    "site_chmod",
     "connections",
 ];
-pub(super) const TLS: [&str; 2] = ["certificate_file", "key_file"];
-pub(super) const PASSIVE: [&str; 2] = ["address", "ports"];
 
 const MODES: [(&str, Mode); 2] = [("explicit", Mode::Explicit), ("implicit", Mode::Implicit)];
 const CLEAR_TEXTS: [(&str, ClearText); 2] =
     [("refuse", ClearText::Refuse), ("allow", ClearText::Allow)];
-const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
+pub(super) const UPLOAD_ENDS: [(&str, UploadEnd); 2] = [
     ("close_notify", UploadEnd::CloseNotify),
     ("fin", UploadEnd::Fin),
 ];
+
+const CCC: [(&str, ClearCommandChannel); 2] = [
+    ("refuse", ClearCommandChannel::Refuse),
+    ("allow", ClearCommandChannel::Allow),
+];
+const SITE_CHMOD: [(&str, SiteChmod); 2] =
+    [("refuse", SiteChmod::Refuse), ("ignore", SiteChmod::Ignore)];
 
 pub(super) fn listeners(
     root: &Table<'_>,
     tls: Option<&Option<Tls>>,
     connections: usize,
+    profiles: Option<&Profiles>,
 ) -> Option<Located<Listener>> {
     let items = root.list("listeners", "a list of at least one listener")?;
     if items.is_empty() {
@@ -65,7 +74,7 @@ pub(super) fn listeners(
                 );
             }
         }
-        if let Some(listener) = listener(&table, name, tls, connections) {
+        if let Some(listener) = listener(&table, name, tls, connections, profiles) {
             listeners.push((item.path().to_owned(), listener));
         }
     }
@@ -77,6 +86,7 @@ fn listener(
     name: Option<Text>,
     default_tls: Option<&Option<Tls>>,
     connections: usize,
+    profiles: Option<&Profiles>,
 ) -> Option<Listener> {
     let address = socket_address(table, "address", "0.0.0.0:2121 or [::]:2121");
     let mode = table.required_choice("mode", &MODES);
@@ -100,96 +110,29 @@ fn listener(
             None
         }
     };
-    let passive = match table.table("passive", &PASSIVE) {
-        Some(table) => passive(&table),
-        None => Some(Passive {
-            address: None,
-            ports: PASSIVE_PORTS,
-        }),
-    };
+    let resumption = table.choice("resumption", &RESUMPTIONS);
+    let network = passive_and_proxy(table);
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
+    let profile = profile_of(table, profiles);
+    let learn = table.boolean("learn", false);
+    let ccc = table.choice("ccc", &CCC);
+    let site_chmod = table.choice("site_chmod", &SITE_CHMOD);
     let connections = table.integer("connections", connections, CONNECTIONS);
+    let (passive, proxy_protocol) = network?;
     Some(Listener {
         name: name?.value.into(),
         address: address?,
         mode: mode?,
         clear_text: clear_text?.unwrap_or(ClearText::Refuse),
         tls: tls?,
-        passive: passive?,
+        resumption: resumption?.unwrap_or(Resumption::Enabled),
+        passive,
+        proxy_protocol,
         upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
+        profile: profile?,
+        learn: learn?,
+        ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
+        site_chmod: site_chmod?.unwrap_or(SiteChmod::Refuse),
         connections: connections?,
     })
-}
-
-pub(super) fn tls(table: &Table<'_>) -> Option<Tls> {
-    let certificate_file = table.file("certificate_file", "the path of a PEM file");
-    let key_file = table.file("key_file", "the path of a PEM file");
-    Some(Tls {
-        certificate_file: certificate_file?,
-        key_file: key_file?,
-    })
-}
-
-fn passive(table: &Table<'_>) -> Option<Passive> {
-    let address = match table.optional_text("address", "an IPv4 address") {
-        Some(None) => Some(None),
-        Some(Some(text)) => {
-            let address = text.parse::<IpAddr>();
-            match address {
-                Some(IpAddr::V4(ip)) if ip != Ipv4Addr::UNSPECIFIED => {}
-                Some(IpAddr::V4(_)) => table.error(
-                    "address",
-                    "0.0.0.0 is no address that a client can reach; leave the key out for the address the client reached",
-                ),
-                Some(IpAddr::V6(_)) => table.error(
-                    "address",
-                    "the 227 reply holds an IPv4 address only; IPv6 clients use EPSV, which needs none",
-                ),
-                None => table.error(
-                    "address",
-                    format!("expected an IPv4 address, found {}", text.shown()),
-                ),
-            }
-            address.map(Some)
-        }
-        None => None,
-    };
-    let ports = ports(table);
-    Some(Passive {
-        address: address?,
-        ports: ports?,
-    })
-}
-
-fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
-    const EXPECTED: &str = "ports such as \"50000-50100\", one port, or 0 for any free one";
-    if !table.has("ports") {
-        return Some(PASSIVE_PORTS);
-    }
-    let (text, shown) = if let Some(port) = table.bare_integer("ports") {
-        (port.to_string(), format!("the number {port}"))
-    } else {
-        let text = table.optional_text("ports", EXPECTED)??;
-        (text.value.clone(), text.shown().to_owned())
-    };
-    let (start, end) = text.split_once('-').unwrap_or((&text, &text));
-    let port = |text: &str| text.trim().parse::<u16>().ok();
-    let (Some(start), Some(end)) = (port(start), port(end)) else {
-        table.error("ports", format!("expected {EXPECTED}, found {shown}"));
-        return None;
-    };
-    let problem = match (start, end) {
-        (0, 0) => None,
-        _ if start > end => Some("the range ends before it starts"),
-        _ if start < 1024 => Some("ports below 1024 are not for data connections"),
-        _ => None,
-    };
-    if let Some(problem) = problem {
-        table.error(
-            "ports",
-            format!("{problem}: expected {EXPECTED}, found {shown}"),
-        );
-        return None;
-    }
-    Some(start..=end)
 }

@@ -3,6 +3,9 @@
 mod backends;
 mod listeners;
 mod mounts;
+mod passive;
+mod profiles;
+mod tls;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
@@ -11,8 +14,10 @@ use std::{
 
 use self::{
     backends::backends,
-    listeners::{TLS, listeners, tls},
+    listeners::listeners,
     mounts::mounts,
+    profiles::profiles,
+    tls::{TLS, tls},
 };
 use super::{
     Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
@@ -26,8 +31,9 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 9] = [
+const ROOT: [&str; 10] = [
     "listeners",
+    "profiles",
     "tls",
     "users",
     "backends",
@@ -37,11 +43,12 @@ const ROOT: [&str; 9] = [
     "admin",
     "log",
 ];
-const LIMITS: [&str; 4] = [
+const LIMITS: [&str; 5] = [
     "connections",
     "connections_per_address",
     "login_failures_per_connection",
     "upload_memory_bytes",
+    "checksum_bytes",
 ];
 const TIMEOUTS: [&str; 9] = [
     "login_seconds",
@@ -69,15 +76,25 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 pub(super) fn all_keys() -> Vec<&'static str> {
     use self::{
         backends::{FS, S3},
-        listeners::{LISTENER, PASSIVE},
+        listeners::LISTENER,
         mounts::MOUNT,
+        passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL},
+        profiles::PROFILE,
+        tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 12] = [
+    let tables: [&[&str]; 19] = [
         &ROOT,
         &LISTENER,
         &TLS,
+        &CERTIFICATE,
+        &CLIENT_CERTIFICATES,
+        &MAP,
         &PASSIVE,
+        &ADDRESS,
+        &BY_CLIENT,
+        &PROXY_PROTOCOL,
+        &PROFILE,
         &FS,
         &S3,
         &MOUNT,
@@ -113,7 +130,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     let default_connections = limits
         .as_ref()
         .map_or(usize::MAX, |limits| limits.connections);
-    let listeners = listeners(root, tls.as_ref(), default_connections);
+    let profiles = profiles(root);
+    let listeners = listeners(root, tls.as_ref(), default_connections, profiles.as_ref());
     let users_file = root
         .required("users", "a table with the key `file`")
         .and_then(|item| item.table(&["file"]))
@@ -148,6 +166,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
             .into_iter()
             .map(|(_, listener)| listener)
             .collect(),
+        profiles: profiles?,
         users_file: users_file?,
         backends: backends?.1,
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
@@ -202,11 +221,13 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         default.upload_memory_bytes,
         1 << 20..=1 << 50,
     );
+    let checksum_bytes = table.integer("checksum_bytes", default.checksum_bytes, 0..=1 << 50);
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
         login_failures: login_failures?,
         upload_memory_bytes: upload_memory_bytes?,
+        checksum_bytes: checksum_bytes?,
     })
 }
 

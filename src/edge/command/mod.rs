@@ -10,7 +10,7 @@ mod telnet;
 
 use std::{fmt, time::SystemTime};
 
-pub use parse::parse;
+pub use parse::{parse, parse_in};
 
 use super::reply::Reply;
 use crate::store::listing::Facts;
@@ -198,6 +198,8 @@ pub enum Opt {
     Utf8Off,
     /// MLST with the facts that are known (F4).
     Mlst(Facts),
+    /// HASH: the algorithm to use from now on; `None` asks which one it is.
+    Hash(Option<ChecksumAlgorithm>),
 }
 
 /// Argument of TYPE (G20).
@@ -409,6 +411,23 @@ impl Command {
         }
     }
 
+    /// What becomes of a pending RANG: HASH takes it, what comes between the two in good dialogues
+    /// leaves it.
+    pub fn range_marker(&self) -> MarkerEffect {
+        match self {
+            // Data connections are opened before the transfer that has to be refused.
+            Self::Rang { .. }
+            | Self::Opts(_)
+            | Self::Type(_)
+            | Self::Noop
+            | Self::Pasv
+            | Self::Epsv(_) => MarkerEffect::Keep,
+            Self::Hash(_) => MarkerEffect::Take,
+            command if command.is_transfer() => MarkerEffect::Take,
+            _ => MarkerEffect::Clear,
+        }
+    }
+
     /// What becomes of a pending RNFR: RNTO takes it, RNFR overwrites it, everything else forgets it
     /// ("must be immediately followed", RFC 959 §4.1.3, J10).
     pub fn rename_source(&self) -> MarkerEffect {
@@ -421,6 +440,26 @@ impl Command {
 }
 
 impl ChecksumAlgorithm {
+    /// What HASH can compute, the default first.
+    pub const HASHES: [Self; 5] = [
+        Self::Sha256,
+        Self::Sha512,
+        Self::Sha1,
+        Self::Md5,
+        Self::Crc32,
+    ];
+
+    /// The name of the algorithm in HASH and OPTS HASH (draft-bryan-ftpext-hash §3).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crc32 => "CRC32",
+            Self::Md5 | Self::Md5WithName => "MD5",
+            Self::Sha1 => "SHA-1",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512 => "SHA-512",
+        }
+    }
+
     /// The verb that asks for it.
     pub fn verb(self) -> &'static str {
         match self {

@@ -5,12 +5,14 @@
 
 use std::time::SystemTime;
 
+use encoding_rs::{Encoding, UTF_8};
+
 use super::{
     AuthMechanism, ChecksumAlgorithm, ChecksumRange, Command, EpsvArgument, Opt, Password,
     ProtLevel, Rejection, SiteCommand, TransferType, telnet,
 };
 use crate::{
-    edge::reply::Reply,
+    edge::{charset, reply::Reply},
     store::listing::{Facts, parse_time},
 };
 
@@ -21,6 +23,11 @@ type Parsed<T = Command> = Result<T, Rejection>;
 /// Never reflects the line in a reply (S17). Verbs that are known but absent for good get 502 (A8),
 /// among them PORT and its kin: there is no active mode, so no bounce (E7, S20).
 pub fn parse(line: &[u8]) -> Result<Command, Rejection> {
+    parse_in(line, UTF_8)
+}
+
+/// As [`parse()`], for a client whose names are in `charset`.
+pub fn parse_in(line: &[u8], charset: &'static Encoding) -> Result<Command, Rejection> {
     let line = telnet::strip(line);
     let line = line.strip_suffix(b"\r").unwrap_or(&line);
     if line.is_empty() {
@@ -29,10 +36,16 @@ pub fn parse(line: &[u8]) -> Result<Command, Rejection> {
     if line.iter().any(|byte| matches!(byte, 0 | b'\r')) {
         return Err(syntax("Line holds NUL or CR"));
     }
-    let line = std::str::from_utf8(line).map_err(|_| syntax("Name must be UTF-8"))?;
+    let line = charset::decode(line, charset).ok_or_else(|| {
+        syntax(if charset == UTF_8 {
+            "Name must be UTF-8"
+        } else {
+            "Name is not in the configured charset"
+        })
+    })?;
     let (verb, argument) = match line.split_once(' ') {
         Some((verb, argument)) => (verb, Argument(argument)),
-        None => (line, Argument("")),
+        None => (&*line, Argument("")),
     };
     if is_http(verb, argument) {
         return Err(Rejection::Http);
@@ -223,6 +236,12 @@ fn opts(argument: Argument<'_>) -> Parsed<Opt> {
         ("UTF8", "" | "ON") => Ok(Opt::Utf8On),
         ("UTF8", "OFF") => Ok(Opt::Utf8Off),
         ("MLST", facts) => Ok(Opt::Mlst(Facts::parse(facts))),
+        ("HASH", "") => Ok(Opt::Hash(None)),
+        ("HASH", name) => ChecksumAlgorithm::HASHES
+            .into_iter()
+            .find(|algorithm| algorithm.name() == name)
+            .map(|algorithm| Opt::Hash(Some(algorithm)))
+            .ok_or_else(|| syntax("Algorithm not known")),
         // RFC 2389 §4: 501 for an option that is not understood, whatever follows it (F5).
         _ => Err(syntax("Option not understood")),
     }

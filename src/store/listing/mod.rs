@@ -18,6 +18,7 @@ pub use timestamp::{mdtm, parse_time};
 
 use self::timestamp::calendar;
 use super::{Entry, Kind};
+use crate::config::{ListDate, ListStyle};
 
 /// Entries older than this show their year instead of the time of day, as `ls` does.
 const RECENT: Duration = Duration::from_hours(180 * 24);
@@ -36,16 +37,24 @@ const MONTHS: [&str; 12] = [
 /// would shift the columns that clients count. The mode says what is usual, not what is allowed;
 /// that is the `perm` fact's work. A change the store does not know is shown as 1970.
 pub fn list_line(entry: &Entry, now: SystemTime) -> String {
+    list_line_as(entry, now, ListStyle::default())
+}
+
+/// As [`list_line`], with times in another zone or form.
+pub fn list_line_as(entry: &Entry, now: SystemTime, style: ListStyle) -> String {
     let (mode, size) = match entry.stat.kind {
         Kind::File => ("-rw-r--r--", entry.stat.size),
         Kind::Directory => ("drwxr-xr-x", 0),
     };
     let modified = entry.stat.modified.unwrap_or(SystemTime::UNIX_EPOCH);
-    let recent = match now.duration_since(modified) {
-        Ok(age) => age < RECENT,
-        Err(ahead) => ahead.duration() <= SKEW,
-    };
+    let recent = style.date == ListDate::Unix
+        && match now.duration_since(modified) {
+            Ok(age) => age < RECENT,
+            Err(ahead) => ahead.duration() <= SKEW,
+        };
     let date = calendar(modified);
+    // The bounds of the calendar stay in UTC: nobody reads the hour of those.
+    let date = date.checked_to_offset(style.offset).unwrap_or(date);
     let month = MONTHS[usize::from(u8::from(date.month())) - 1];
     let day = date.day();
     let clock = if recent {

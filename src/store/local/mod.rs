@@ -19,19 +19,23 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::{
     ambient_authority,
-    fs::{Dir, Metadata, MetadataExt, ReadDir},
+    fs::{Dir, Metadata, MetadataExt, OpenOptions, OpenOptionsExt, ReadDir},
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use self::upload::LocalUpload;
-use super::{Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
-use crate::{access::StoreKey, config::FsBackend};
+use super::{Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
+use crate::{
+    access::StoreKey,
+    config::{FsBackend, SetTime},
+};
 
 /// Where unfinished uploads live, directly below the root so that a rename publishes them. Hidden
 /// from listings and refused as a name there.
@@ -49,6 +53,7 @@ pub struct LocalStore {
     unservable_told: Arc<AtomicBool>,
     /// Makes "is it still that version? then rename" one step among the uploads of this process.
     commits: Arc<Mutex<()>>,
+    set_time: SetTime,
 }
 
 impl LocalStore {
@@ -75,6 +80,7 @@ impl LocalStore {
             uploads: Arc::new(uploads),
             unservable_told: Arc::new(AtomicBool::new(false)),
             commits: Arc::new(Mutex::new(())),
+            set_time: backend.set_time,
         })
     }
 
@@ -306,6 +312,46 @@ impl Store for LocalStore {
         let (from, to) = (from.clone(), to.clone());
         self.blocking("rename", move |store| store.rename_now(&from, &to))
             .await
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            set_modified: self.set_time != SetTime::Refuse,
+            available: true,
+        }
+    }
+
+    async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()> {
+        let operation = "set_modified";
+        match self.set_time {
+            SetTime::Store => {}
+            SetTime::Ignore => return Ok(()),
+            SetTime::Refuse => return Err(StoreError::new(ErrorKind::Unsupported, operation)),
+        }
+        let key = key.clone();
+        self.blocking(operation, move |store| {
+            // Files and directories alike, and nothing that would block or is special.
+            store.stat_now(operation, &key)?;
+            let mut options = OpenOptions::new();
+            options
+                .read(true)
+                .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+            store
+                .root
+                .open_with(path(operation, &key)?, &options)
+                .and_then(|file| file.into_std().set_modified(time))
+                .map_err(|error| StoreError::from_io(operation, error))
+        })
+        .await
+    }
+
+    async fn available(&self) -> Result<Option<u64>> {
+        self.blocking("available", |store| {
+            let space = rustix::fs::fstatvfs(&*store.root)
+                .map_err(|error| StoreError::from_io("available", error.into()))?;
+            Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
+        })
+        .await
     }
 }
 

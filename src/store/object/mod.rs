@@ -29,10 +29,10 @@ use opendal::{
 };
 
 use self::{keys::Keys, upload::ObjectUpload};
-use super::{Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
+use super::{Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
 use crate::{
     access::StoreKey,
-    config::{S3Backend, Timeouts},
+    config::{S3Backend, SetTime, Timeouts},
 };
 
 /// A bucket as a store.
@@ -52,6 +52,7 @@ struct Shared {
     deadline: Duration,
     part_bytes: usize,
     parts_in_flight: usize,
+    set_time: SetTime,
 }
 
 impl ObjectStore {
@@ -66,6 +67,7 @@ impl ObjectStore {
                 deadline: timeouts.store,
                 part_bytes: backend.part_bytes.max(upload::LEAST_PART_BYTES),
                 parts_in_flight: backend.parts_in_flight.max(1),
+                set_time: backend.set_time,
             }),
         })
     }
@@ -310,6 +312,23 @@ impl Store for ObjectStore {
 
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
         rename::rename(self, from, to).await
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            set_modified: self.shared.set_time == SetTime::Ignore,
+            available: false,
+        }
+    }
+
+    /// A bucket stamps its objects itself; what is left is to say so, or to say nothing.
+    async fn set_modified(&self, _key: &StoreKey, _time: SystemTime) -> Result<()> {
+        match self.shared.set_time {
+            SetTime::Ignore => Ok(()),
+            SetTime::Store | SetTime::Refuse => {
+                Err(StoreError::new(ErrorKind::Unsupported, "set_modified"))
+            }
+        }
     }
 }
 

@@ -78,7 +78,11 @@ impl Lab {
     pub(super) fn local() -> Self {
         let files = TempDir::new().unwrap();
         let root = files.path().to_owned();
-        let store = LocalStore::open(&FsBackend { root: root.clone() }).unwrap();
+        let store = LocalStore::open(&FsBackend {
+            root: root.clone(),
+            set_time: crate::config::SetTime::Store,
+        })
+        .unwrap();
         Self {
             name: "local",
             store: Box::new(store),
@@ -247,6 +251,7 @@ impl Drop for Lab {
 
 fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &str) -> S3Backend {
     S3Backend {
+        set_time: crate::config::SetTime::Refuse,
         bucket: bucket.to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(endpoint.to_owned()),

@@ -152,6 +152,7 @@ async fn a_start_sweeps_only_what_no_process_writes() {
     let mut running = lab.store().write(&key("file"), Base::Empty).await.unwrap();
     running.write(vec![bytes(10)]).await.unwrap();
     LocalStore::open(&FsBackend {
+        set_time: crate::config::SetTime::Store,
         root: lab.directory().to_owned(),
     })
     .unwrap();
@@ -197,4 +198,61 @@ async fn a_file_written_in_place_during_a_read_ends_with_changed() {
     std::fs::write(lab.directory().join("file"), bytes(2 << 20)).unwrap();
     let rest: Result<Vec<Bytes>> = chunks.try_collect().await;
     fails_with(rest, ErrorKind::Changed);
+}
+
+#[tokio::test]
+async fn times_are_stored_ignored_or_refused() {
+    use crate::config::SetTime;
+    use std::time::{Duration, SystemTime};
+
+    let outside = tempfile::tempdir().unwrap();
+    let lab = Lab::local();
+    let store = lab.store();
+    put(store, "file", &bytes(3)).await;
+    mkdir(store, "directory").await;
+    symlink(outside.path(), lab.directory().join("link")).unwrap();
+    let before = std::fs::metadata(outside.path())
+        .unwrap()
+        .modified()
+        .unwrap();
+    for time in [
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_577_934_245_250),
+        SystemTime::UNIX_EPOCH - Duration::from_secs(1),
+    ] {
+        for name in ["file", "directory"] {
+            store.set_modified(&key(name), time).await.unwrap();
+            let stat = store.stat(&key(name)).await.unwrap();
+            assert_eq!(stat.modified, Some(time), "{name}");
+        }
+        fails_with(
+            store.set_modified(&key("missing"), time).await,
+            ErrorKind::NotFound,
+        );
+        fails_with(
+            store.set_modified(&key("link"), time).await,
+            ErrorKind::PermissionDenied,
+        );
+        fails_with(
+            store.set_modified(&key(".causeway-uploads"), time).await,
+            ErrorKind::NotFound,
+        );
+    }
+    let after = std::fs::metadata(outside.path())
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(before, after);
+    assert!(store.available().await.unwrap().unwrap() > 0);
+    let stat = store.stat(&key("file")).await.unwrap();
+    for (set_time, works) in [(SetTime::Ignore, true), (SetTime::Refuse, false)] {
+        let other = LocalStore::open(&FsBackend {
+            root: lab.directory().to_owned(),
+            set_time,
+        })
+        .unwrap();
+        assert_eq!(other.abilities().set_modified, works);
+        let answer = other.set_modified(&key("file"), SystemTime::now()).await;
+        assert_eq!(answer.is_ok(), works);
+        assert_eq!(store.stat(&key("file")).await.unwrap(), stat);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Tls;
@@ -77,9 +77,20 @@ impl Data {
         Ok(())
     }
 
+    /// The certificate that the server showed.
+    pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
+        let session = self.session.as_ref().expect("a data connection with TLS");
+        session.peer_certificates().unwrap()[0].clone()
+    }
+
     /// Full or resumed, once the handshake is done.
     pub(crate) fn handshake_kind(&self) -> Option<HandshakeKind> {
         self.session.as_ref()?.handshake_kind()
+    }
+
+    /// The application protocol that the server selected.
+    pub(crate) fn protocol(&self) -> Option<&[u8]> {
+        self.session.as_ref()?.alpn_protocol()
     }
 
     /// Sends file content.

@@ -3,6 +3,7 @@
 //! Nothing here calls causeway's own code: the server is a process, the stored bytes are read by
 //! `std::fs` or by boto3, and TLS is spoken by clients that do not share its configuration.
 
+mod authority;
 mod content;
 mod data;
 mod deadline;
@@ -13,12 +14,13 @@ mod store;
 mod tls;
 
 pub(crate) use self::{
+    authority::{Authority, Identity},
     content::{Blocks, bytes, same_bytes},
     data::{Data, End},
     deadline::until,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end},
     raw::Raw,
-    server::{PASSWORD, Server, http_get, users_file, write_certificates},
+    server::{Builder, PASSWORD, Server, http_get, password_hash, users_file, write_certificates},
     store::Store,
     tls::{Tls, Version},
 };

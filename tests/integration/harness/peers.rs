@@ -199,6 +199,13 @@ impl Client for Curl {
 pub(crate) struct Lftp;
 
 impl Lftp {
+    /// Uploads a directory over four control connections at once.
+    pub(crate) fn mirror(link: &Link, from: &Path, to: &str) {
+        let from = quoted(from.to_str().unwrap());
+        let action = format!("mirror --reverse --parallel=4 {from} {}", quoted(to));
+        Self::run(link, &action);
+    }
+
     fn run(link: &Link, action: &str) -> (Replies, String) {
         let scheme = match link.mode {
             Mode::Explicit => "ftp",

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::SockRef;
 
 use super::{Data, End, PASSWORD, Server, Tls, Version, data::is_timeout};
@@ -54,6 +54,8 @@ pub(crate) struct Raw {
     /// What data connections are made with; `None` sends them in the clear.
     data_tls: Option<Tls>,
     received: Vec<u8>,
+    /// Replies are read as Latin-1.
+    latin1: bool,
 }
 
 impl Raw {
@@ -76,6 +78,7 @@ impl Raw {
             session: None,
             data_tls: None,
             received: Vec::new(),
+            latin1: false,
         }
     }
 
@@ -143,6 +146,11 @@ impl Raw {
         self.expect("PROT P", 200);
     }
 
+    /// Replies are Latin-1 from now on.
+    pub(crate) fn expect_latin1(&mut self) {
+        self.latin1 = true;
+    }
+
     /// Data connections go in the clear from now on, whatever the server thinks.
     pub(crate) fn send_data_in_clear(&mut self) {
         self.data_tls = None;
@@ -159,6 +167,17 @@ impl Raw {
     /// The application protocol that the server selected.
     pub(crate) fn protocol(&self) -> Option<Vec<u8>> {
         self.session.as_ref()?.alpn_protocol().map(<[u8]>::to_vec)
+    }
+
+    /// The certificate that the server showed.
+    pub(crate) fn server_certificate(&self) -> CertificateDer<'static> {
+        let session = self.session.as_ref().expect("a connection under TLS");
+        session.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// Data connections are made with this TLS from now on.
+    pub(crate) fn use_for_data(&mut self, tls: &Tls) {
+        self.data_tls = Some(tls.clone());
     }
 
     pub(crate) fn handshake_kind(&self) -> Option<HandshakeKind> {
@@ -246,6 +265,38 @@ impl Raw {
                 Err(_) => return replies,
             }
         }
+    }
+
+    /// How the server ends the connection once it has said everything.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> End {
+        loop {
+            match self.try_reply() {
+                Ok(_) => {}
+                Err(error) if is_timeout(&error) => panic!("still open"),
+                // Ours for a read of 0 bytes carries no text; that of rustls says what is missing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    let clean = self.session.is_some() && error.get_ref().is_none();
+                    return if clean { End::CloseNotify } else { End::Fin };
+                }
+                Err(_) => return End::Reset,
+            }
+        }
+    }
+
+    /// Ends TLS in both directions and goes on in the clear, as after CCC.
+    #[track_caller]
+    pub(crate) fn leave_tls(&mut self) {
+        let mut session = self.session.take().expect("a connection under TLS");
+        session.send_close_notify();
+        while session.wants_write() {
+            session.write_tls(&mut self.tcp).unwrap();
+        }
+        let mut rest = [0; 1];
+        let count = rustls::Stream::new(&mut session, &mut self.tcp)
+            .read(&mut rest)
+            .expect("close_notify from the server");
+        assert_eq!(count, 0, "bytes inside TLS behind the reply to CCC");
     }
 
     /// Waits until the server closes, below TLS, whatever bytes it sends before.
@@ -389,7 +440,11 @@ impl Raw {
         loop {
             if let Some(end) = self.received.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.received.drain(..=end).collect();
-                let line = String::from_utf8(line).expect("a reply in UTF-8");
+                let line = if self.latin1 {
+                    line.into_iter().map(char::from).collect()
+                } else {
+                    String::from_utf8(line).expect("a reply in UTF-8")
+                };
                 return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
             }
             // In the clear one byte at a time: the byte after a 234 belongs to TLS.

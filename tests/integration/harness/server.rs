@@ -50,6 +50,11 @@ pub(crate) struct Server {
 #[must_use]
 pub(crate) struct Builder {
     config: Value,
+    /// Written beside the configuration, by name.
+    files: Vec<(String, String)>,
+    /// Appended to the users file.
+    users: String,
+    user_profiles: Vec<(String, String)>,
 }
 
 impl Server {
@@ -69,6 +74,7 @@ impl Server {
             })
         };
         Builder {
+            user_profiles: Vec::new(),
             config: json!({
                 "listeners": [
                     listener("explicit", "127.0.0.1:0", "explicit"),
@@ -86,7 +92,10 @@ impl Server {
                 },
                 "admin": {"address": "127.0.0.1:0"},
                 "log": {"level": "debug", "format": "json"},
+                "tls": {},
             }),
+            files: Vec::new(),
+            users: String::new(),
         }
     }
 
@@ -110,6 +119,34 @@ impl Server {
     /// Everything logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Where configuration, users and certificates lie.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// Sum of the samples of a metric whose labels hold all these texts.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let (status, page) = http_get(self.admin, "/metrics");
+        assert_eq!(status, 200, "{page}");
+        page.lines()
+            .filter(|line| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    && labels.iter().all(|label| line.contains(label))
+            })
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     pub(crate) fn terminate(&self) {
@@ -199,6 +236,25 @@ impl Builder {
         self
     }
 
+    /// Writes a file beside the configuration, which may name it by `name`.
+    pub(crate) fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
+        self
+    }
+
+    /// One more user, as a flow mapping of the users file.
+    pub(crate) fn user(mut self, user: &str) -> Self {
+        writeln!(self.users, "  - {user}").unwrap();
+        self
+    }
+
+    /// Gives a user a profile.
+    pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
+        self.user_profiles
+            .push((user.to_owned(), profile.to_owned()));
+        self
+    }
+
     /// Writes the files, starts the binary and waits until it is ready.
     ///
     /// # Panics
@@ -206,11 +262,20 @@ impl Builder {
     pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().unwrap();
         let authority = write_certificates(directory.path());
-        fs::write(directory.path().join("users.yaml"), users_file()).unwrap();
-        self.config["tls"] = json!({
-            "certificate_file": directory.path().join("cert.pem"),
-            "key_file": directory.path().join("key.pem"),
-        });
+        let mut users = users_file() + &self.users;
+        for (user, profile) in &self.user_profiles {
+            let name = format!("name: {user}\n");
+            users = users.replace(&name, &format!("{name}    profile: {profile}\n"));
+        }
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        for (name, content) in &self.files {
+            fs::write(directory.path().join(name), content).unwrap();
+        }
+        let tls = &mut self.config["tls"];
+        if tls.get("certificates").is_none() && tls.get("certificate_file").is_none() {
+            tls["certificate_file"] = "cert.pem".into();
+            tls["key_file"] = "key.pem".into();
+        }
         self.config["users"] = json!({"file": directory.path().join("users.yaml")});
         // JSON is YAML; the block style is tested by the command line's tests.
         let file = directory.path().join("causeway.yaml");
@@ -333,8 +398,8 @@ pub(crate) fn write_certificates(directory: &Path) -> CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// The users file: `alice` may write, `reader` may not.
-pub(crate) fn users_file() -> String {
+/// The hash of [`PASSWORD`].
+pub(crate) fn password_hash() -> String {
     // The cheapest parameters there are: what is tested is FTP, and the machine is small.
     let argon2 = Argon2::new(
         Algorithm::Argon2id,
@@ -343,6 +408,12 @@ pub(crate) fn users_file() -> String {
     );
     let salt = SaltString::encode_b64(b"0123456789abcdef").unwrap();
     let hash = argon2.hash_password(PASSWORD.as_bytes(), &salt).unwrap();
+    hash.to_string()
+}
+
+/// The users file: `alice` may write, `reader` may not.
+pub(crate) fn users_file() -> String {
+    let hash = password_hash();
     let mut file = "users:\n".to_owned();
     for (name, read_only) in [("alice", false), ("reader", true)] {
         writeln!(

@@ -14,10 +14,12 @@ use rustls::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
         Tls12Resumption, Tls13ClientSessionValue,
     },
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
     version::{TLS12, TLS13},
 };
+
+use super::Identity;
 
 /// The TLS version a client is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,28 +34,47 @@ pub(crate) enum Version {
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     sessions: Arc<Sessions>,
+    name: String,
+    version: Version,
+    authority: CertificateDer<'static>,
 }
 
 impl Tls {
     /// Trusts `authority` only.
     pub(crate) fn new(version: Version, authority: &CertificateDer<'static>) -> Self {
+        Self::with(version, authority, aws_lc_rs::default_provider(), None)
+    }
+
+    fn with(
+        version: Version,
+        authority: &CertificateDer<'static>,
+        provider: CryptoProvider,
+        identity: Option<&Identity>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone()).unwrap();
-        let version = match version {
+        let spoken = match version {
             Version::Tls12 => &TLS12,
             Version::Tls13 => &TLS13,
         };
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_protocol_versions(&[version])
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[spoken])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => builder
+                .with_client_auth_cert(identity.chain(), identity.key())
+                .unwrap(),
+        };
         let sessions = Arc::new(Sessions::default());
         config.resumption = Resumption::store(sessions.clone());
         Self {
             config: Arc::new(config),
             sessions,
+            name: "localhost".to_owned(),
+            version,
+            authority: authority.clone(),
         }
     }
 
@@ -79,9 +100,34 @@ impl Tls {
         self
     }
 
+    /// Calls the server by this name, and demands a certificate for it.
+    pub(crate) fn calling(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Sends no server name.
+    pub(crate) fn without_sni(mut self) -> Self {
+        Arc::make_mut(&mut self.config).enable_sni = false;
+        self
+    }
+
+    /// Offers only these cipher suites and verifies only what they sign.
+    pub(crate) fn with_provider(self, change: impl FnOnce(&mut CryptoProvider)) -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        change(&mut provider);
+        Self::with(self.version, &self.authority, provider, None).calling(&self.name)
+    }
+
+    /// Presents a certificate when it is asked for one.
+    pub(crate) fn presenting(self, identity: &Identity) -> Self {
+        let provider = aws_lc_rs::default_provider();
+        Self::with(self.version, &self.authority, provider, Some(identity)).calling(&self.name)
+    }
+
     /// A connection that has not said anything yet.
     pub(crate) fn connection(&self) -> ClientConnection {
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(self.name.clone()).unwrap();
         ClientConnection::new(self.config.clone(), name).unwrap()
     }
 

@@ -1,0 +1,243 @@
+//! Passive data connections and PROXY headers of a listener.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::super::{
+    DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress,
+    typed::{Item, Table},
+};
+
+/// Ports for data connections when a listener names none.
+const PORTS: RangeInclusive<u16> = 50000..=50100;
+/// A balancer sends its header with the connection: longer waits are slips.
+const HEADER_SECONDS: RangeInclusive<u64> = 1..=60;
+/// As long as a name in DNS can be (RFC 1035 §2.3.4).
+const NAME_BYTES: usize = 253;
+
+pub(super) const PASSIVE: [&str; 4] = ["address", "ports", "ports_per_user", "data_peer"];
+pub(super) const ADDRESS: [&str; 2] = ["dns", "by_client"];
+pub(super) const BY_CLIENT: [&str; 2] = ["clients", "address"];
+pub(super) const PROXY_PROTOCOL: [&str; 4] =
+    ["control", "data", "trusted_networks", "header_seconds"];
+
+const DATA_PEERS: [(&str, DataPeer); 3] = [
+    ("same-address", DataPeer::SameAddress),
+    ("same-subnet", DataPeer::SameSubnet),
+    ("any", DataPeer::Any),
+];
+const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [
+    ("off", ProxyHeader::Off),
+    ("required", ProxyHeader::Required),
+];
+
+/// The keys `passive` and `proxy_protocol` of a listener.
+pub(super) fn passive_and_proxy(listener: &Table<'_>) -> Option<(Passive, ProxyProtocol)> {
+    let passive = match listener.table("passive", &PASSIVE) {
+        Some(table) => passive(&table),
+        None if listener.has("passive") => None,
+        None => Some(Passive {
+            address: PublicAddress::Connection,
+            ports: PORTS,
+            ports_per_user: share(&PORTS),
+            data_peer: DataPeer::SameAddress,
+        }),
+    };
+    let proxy = match listener.table("proxy_protocol", &PROXY_PROTOCOL) {
+        Some(table) => proxy_protocol(&table),
+        None if listener.has("proxy_protocol") => None,
+        None => Some(ProxyProtocol::default()),
+    };
+    let (passive, proxy) = (passive?, proxy?);
+    if passive.address == PublicAddress::FromProxy && proxy.control == ProxyHeader::Off {
+        listener.error(
+            "passive",
+            "`address: from_proxy` needs `proxy_protocol: {control: required, …}`",
+        );
+        return None;
+    }
+    Some((passive, proxy))
+}
+
+fn passive(table: &Table<'_>) -> Option<Passive> {
+    let address = public_address(table);
+    let ports = ports(table);
+    let default_share = ports.as_ref().map_or(1, share);
+    let ports_per_user = table.integer("ports_per_user", default_share, 1..=usize::from(u16::MAX));
+    let data_peer = table.choice("data_peer", &DATA_PEERS);
+    Some(Passive {
+        address: address?,
+        ports: ports?,
+        ports_per_user: ports_per_user?,
+        data_peer: data_peer?.unwrap_or(DataPeer::SameAddress),
+    })
+}
+
+/// A quarter: three users who take all they can still leave room for a fourth.
+fn share(ports: &RangeInclusive<u16>) -> usize {
+    if *ports.end() == 0 {
+        return usize::from(u16::MAX);
+    }
+    (ports.len() / 4).max(1)
+}
+
+fn public_address(table: &Table<'_>) -> Option<PublicAddress> {
+    const EXPECTED: &str =
+        "an IPv4 address, `connection`, `from_proxy`, {dns: NAME} or {by_client: LIST}";
+    let Some(item) = table.item("address") else {
+        return Some(PublicAddress::Connection);
+    };
+    if item.is_table_without(&["env", "file"]) {
+        let choice = item.table(&ADDRESS)?;
+        return match (choice.has("dns"), choice.has("by_client")) {
+            (true, false) => dns(&choice),
+            (false, true) => by_client(&choice),
+            _ => {
+                item.error(format!("expected {EXPECTED}"));
+                None
+            }
+        };
+    }
+    let text = item.text(EXPECTED)?;
+    match text.value.as_str() {
+        "connection" => return Some(PublicAddress::Connection),
+        "from_proxy" => return Some(PublicAddress::FromProxy),
+        _ => {}
+    }
+    reachable_ipv4(&item, &text.value, text.shown(), EXPECTED).map(PublicAddress::Fixed)
+}
+
+fn dns(choice: &Table<'_>) -> Option<PublicAddress> {
+    const EXPECTED: &str = "a host name such as ftp.example.com";
+    let text = choice.text("dns", EXPECTED)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_name = text.value.len() <= NAME_BYTES && text.value.chars().all(fits);
+    if !is_name || text.parse::<IpAddr>().is_some() {
+        choice.error(
+            "dns",
+            format!("expected {EXPECTED}, found {}", text.shown()),
+        );
+        return None;
+    }
+    Some(PublicAddress::Dns(text.value))
+}
+
+fn by_client(choice: &Table<'_>) -> Option<PublicAddress> {
+    let items = choice.list("by_client", "a list of {clients: NETWORK, address: IPV4}")?;
+    let rule = |item: &Item<'_>| {
+        let rule = item.table(&BY_CLIENT)?;
+        let clients = rule
+            .required("clients", NETWORK)
+            .and_then(|item| network(&item));
+        let address = rule
+            .required("address", "an IPv4 address")
+            .and_then(|item| {
+                let text = item.text("an IPv4 address")?;
+                reachable_ipv4(&item, &text.value, text.shown(), "an IPv4 address")
+            });
+        Some((clients?, address?))
+    };
+    let rules: Vec<_> = items.iter().map(rule).collect();
+    rules
+        .into_iter()
+        .collect::<Option<_>>()
+        .map(PublicAddress::ByClient)
+}
+
+/// An address that a 227 reply can carry.
+fn reachable_ipv4(item: &Item<'_>, value: &str, shown: &str, expected: &str) -> Option<Ipv4Addr> {
+    match value.parse() {
+        Ok(IpAddr::V4(ip)) if ip != Ipv4Addr::UNSPECIFIED => return Some(ip),
+        Ok(IpAddr::V4(_)) => item.error(
+            "0.0.0.0 is no address that a client can reach; leave the key out for the address the client reached",
+        ),
+        Ok(IpAddr::V6(_)) => item.error(
+            "the 227 reply holds an IPv4 address only; IPv6 clients use EPSV, which needs none",
+        ),
+        Err(_) => item.error(format!("expected {expected}, found {shown}")),
+    }
+    None
+}
+
+fn proxy_protocol(table: &Table<'_>) -> Option<ProxyProtocol> {
+    let default = ProxyProtocol::default();
+    let control = table.choice("control", &PROXY_HEADERS);
+    let data = table.choice("data", &PROXY_HEADERS);
+    let trusted_networks = networks(table, "trusted_networks");
+    let header = table.integer("header_seconds", default.header.as_secs(), HEADER_SECONDS);
+    let proxy = ProxyProtocol {
+        control: control?.unwrap_or(ProxyHeader::Off),
+        data: data?.unwrap_or(ProxyHeader::Off),
+        trusted_networks: trusted_networks?,
+        header: Duration::from_secs(header?),
+    };
+    let required = [proxy.control, proxy.data].contains(&ProxyHeader::Required);
+    if required && proxy.trusted_networks.is_empty() {
+        table.error(
+            "trusted_networks",
+            "missing: whoever may send headers may claim any address, so name the networks of the load balancers",
+        );
+        return None;
+    }
+    Some(proxy)
+}
+
+const NETWORK: &str = "a network such as 10.0.0.0/8 or fd00::/8, or one address";
+
+fn networks(table: &Table<'_>, key: &str) -> Option<Vec<IpNet>> {
+    if !table.has(key) {
+        return Some(Vec::new());
+    }
+    let items = table.list(key, "a list of networks such as 10.0.0.0/8")?;
+    let networks: Vec<_> = items.iter().map(network).collect();
+    networks.into_iter().collect()
+}
+
+fn network(item: &Item<'_>) -> Option<IpNet> {
+    let text = item.text(NETWORK)?;
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|| text.parse::<IpAddr>().map(IpNet::from));
+    if network.is_none() {
+        item.error(format!("expected {NETWORK}, found {}", text.shown()));
+    }
+    network
+}
+
+fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
+    const EXPECTED: &str = "ports such as \"50000-50100\", one port, or 0 for any free one";
+    if !table.has("ports") {
+        return Some(PORTS);
+    }
+    let (text, shown) = if let Some(port) = table.bare_integer("ports") {
+        (port.to_string(), format!("the number {port}"))
+    } else {
+        let text = table.optional_text("ports", EXPECTED)??;
+        (text.value.clone(), text.shown().to_owned())
+    };
+    let (start, end) = text.split_once('-').unwrap_or((&text, &text));
+    let port = |text: &str| text.trim().parse::<u16>().ok();
+    let (Some(start), Some(end)) = (port(start), port(end)) else {
+        table.error("ports", format!("expected {EXPECTED}, found {shown}"));
+        return None;
+    };
+    let problem = match (start, end) {
+        (0, 0) => None,
+        _ if start > end => Some("the range ends before it starts"),
+        _ if start < 1024 => Some("ports below 1024 are not for data connections"),
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        table.error(
+            "ports",
+            format!("{problem}: expected {EXPECTED}, found {shown}"),
+        );
+        return None;
+    }
+    Some(start..=end)
+}

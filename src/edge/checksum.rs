@@ -1,0 +1,214 @@
+//! HASH, XCRC, XMD5, XSHA1, XSHA256, XSHA512, MD5: digests of what is stored, computed by reading it
+//! (draft-bryan-ftpext-hash, draft-twine-ftpmd5, CONFORMANCE I11, I12).
+//!
+//! Bounded in bytes by `limits.checksum_bytes` and in time by the commit deadline: like a commit, it
+//! is long work behind one command. None of these digests guards anything against an attacker.
+
+use std::{fmt::Write as _, time::Duration};
+
+use futures_util::StreamExt;
+use sha2::Digest;
+use tokio::time::timeout;
+
+use super::{
+    command::{ChecksumAlgorithm, ChecksumRange},
+    files::{Answer, Stop, log_failure, refusal, resolve, view},
+    reply::Reply,
+    session::{Next, Session},
+};
+use crate::{
+    access::VirtualPath,
+    store::{
+        ErrorKind, StoreError, View,
+        transfer::{CancelReason, Failure},
+    },
+};
+
+/// Bytes hashed between two looks at other tasks: well below a millisecond of work.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// HASH of a whole file, or of the bytes from the first to the last of a RANG.
+pub(super) async fn hash(session: &Session, argument: &str, range: Option<(u64, u64)>) -> Next {
+    let algorithm = session.hash_algorithm;
+    let span = range.map(|(first, last)| (first, Some(last.saturating_add(1))));
+    next(
+        digest(session, "HASH", algorithm, argument, span)
+            .await
+            .map(|found| {
+                let last = range.map_or(found.end, |_| found.end.saturating_sub(1));
+                let (name, start, hex) = (algorithm.name(), found.start, found.hex);
+                Reply::new(213, format!("{name} {start}-{last} {hex} {argument}"))
+            }),
+    )
+}
+
+/// The older commands, one for each algorithm.
+pub(super) async fn checksum(
+    session: &Session,
+    algorithm: ChecksumAlgorithm,
+    argument: &str,
+    range: Option<ChecksumRange>,
+) -> Next {
+    let span = range.map(|range| (range.start, range.end));
+    let found = digest(session, algorithm.verb(), algorithm, argument, span).await;
+    next(found.map(|found| match algorithm {
+        ChecksumAlgorithm::Md5WithName => Reply::new(251, format!("{argument} {}", found.hex)),
+        _ => Reply::new(250, found.hex),
+    }))
+}
+
+fn next(answer: Answer) -> Next {
+    match answer {
+        Ok(reply) | Err(Stop::Refused(reply)) => Next::Answer(reply),
+        Err(Stop::Engine(error)) => super::files::lost_engine(&error),
+    }
+}
+
+/// A digest and what it is of: `start` up to and without `end`.
+struct Found {
+    start: u64,
+    end: u64,
+    hex: String,
+}
+
+async fn digest(
+    session: &Session,
+    verb: &'static str,
+    algorithm: ChecksumAlgorithm,
+    argument: &str,
+    span: Option<(u64, Option<u64>)>,
+) -> Result<Found, Stop> {
+    if let Some((start, Some(end))) = span
+        && end < start
+    {
+        return Err(Stop::Refused(Reply::new(
+            501,
+            "The range ends before it starts",
+        )));
+    }
+    let path = resolve(session, argument)?;
+    let view = view(session)?;
+    let most = session.shared.checksum_bytes;
+    let deadline = session.shared.timeouts.commit;
+    let read = read(view, &path, algorithm, span, most);
+    let found = tokio::select! {
+        biased;
+        () = session.shared.drain.expired() => Err(Trouble::Failed(Failure::Cancelled(CancelReason::Shutdown))),
+        found = within(deadline, read) => found,
+    };
+    found.map_err(|trouble| match trouble {
+        Trouble::TooLarge => Stop::Refused(Reply::new(550, "Too many bytes for a checksum")),
+        Trouble::Failed(failure) => {
+            log_failure(verb, &path, &failure);
+            Stop::Refused(refusal(&failure))
+        }
+    })
+}
+
+/// Why there is no digest.
+enum Trouble {
+    /// More bytes than `limits.checksum_bytes`.
+    TooLarge,
+    Failed(Failure),
+}
+
+impl<F: Into<Failure>> From<F> for Trouble {
+    fn from(failure: F) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+async fn within(
+    deadline: Duration,
+    read: impl Future<Output = Result<Found, Trouble>>,
+) -> Result<Found, Trouble> {
+    match timeout(deadline, read).await {
+        Ok(found) => found,
+        Err(elapsed) => {
+            Err(StoreError::with_source(ErrorKind::Unavailable, "checksum", elapsed).into())
+        }
+    }
+}
+
+async fn read(
+    view: &View,
+    path: &VirtualPath,
+    algorithm: ChecksumAlgorithm,
+    span: Option<(u64, Option<u64>)>,
+    most: u64,
+) -> Result<Found, Trouble> {
+    let (start, wished) = span.unwrap_or((0, None));
+    let (found, mut chunks) = view.read(path, start).await?;
+    let end = wished.map_or(found.size, |end| end.min(found.size));
+    if end - start > most {
+        return Err(Trouble::TooLarge);
+    }
+    let mut left = end - start;
+    let mut hasher = Hasher::new(algorithm);
+    while left > 0 {
+        let Some(chunk) = chunks.next().await else {
+            return Err(StoreError::new(ErrorKind::Changed, "checksum").into());
+        };
+        let chunk = chunk?;
+        let wanted = usize::try_from(left).map_or(chunk.len(), |left| chunk.len().min(left));
+        for slice in chunk[..wanted].chunks(SLICE_BYTES) {
+            hasher.update(slice);
+            tokio::task::yield_now().await;
+        }
+        left -= wanted as u64;
+    }
+    Ok(Found {
+        start,
+        end,
+        hex: hasher.finish(),
+    })
+}
+
+enum Hasher {
+    Crc32(crc32fast::Hasher),
+    Md5(md5::Md5),
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    fn new(algorithm: ChecksumAlgorithm) -> Self {
+        match algorithm {
+            ChecksumAlgorithm::Crc32 => Self::Crc32(crc32fast::Hasher::new()),
+            ChecksumAlgorithm::Md5 | ChecksumAlgorithm::Md5WithName => Self::Md5(md5::Md5::new()),
+            ChecksumAlgorithm::Sha1 => Self::Sha1(sha1::Sha1::new()),
+            ChecksumAlgorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
+            ChecksumAlgorithm::Sha512 => Self::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Crc32(hasher) => hasher.update(bytes),
+            Self::Md5(hasher) => hasher.update(bytes),
+            Self::Sha1(hasher) => hasher.update(bytes),
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest in lower-case hexadecimal digits.
+    fn finish(self) -> String {
+        match self {
+            Self::Crc32(hasher) => hex(&hasher.finalize().to_be_bytes()),
+            Self::Md5(hasher) => hex(&hasher.finalize()),
+            Self::Sha1(hasher) => hex(&hasher.finalize()),
+            Self::Sha256(hasher) => hex(&hasher.finalize()),
+            Self::Sha512(hasher) => hex(&hasher.finalize()),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

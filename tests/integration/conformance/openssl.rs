@@ -1,0 +1,54 @@
+//! `openssl s_client`, for what rustls does not offer: old versions, one kind of certificate only,
+//! renegotiation.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    process::Stdio,
+    time::Duration,
+};
+
+use crate::harness::run_to_end;
+
+/// Connects to an implicit listener with `options`, says `input` once connected, and gives all that
+/// openssl printed.
+pub(super) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> String {
+    let mut said = tempfile::tempfile().unwrap();
+    said.write_all(input.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut said).unwrap();
+    let mut command = std::process::Command::new("openssl");
+    command
+        .args(["s_client", "-connect", &address.to_string()])
+        .args(options)
+        .stdin(Stdio::from(said));
+    let (_, stdout, stderr) = run_to_end(command, Duration::from_secs(30));
+    format!("{stdout}{stderr}")
+}
+
+/// Asks for a renegotiation once greeted, and gives all messages until the connection ends.
+pub(super) fn renegotiate(address: SocketAddr) -> String {
+    let mut child = std::process::Command::new("openssl")
+        .args([
+            "s_client",
+            "-tls1_2",
+            "-msg",
+            "-connect",
+            &address.to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    // The greeting ends the first handshake.
+    while !said.contains("\n220 ") {
+        assert_ne!(output.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    input.write_all(b"R\n").unwrap();
+    output.read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    said
+}
