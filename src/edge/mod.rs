@@ -212,8 +212,9 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
     tokio::select! {
         biased;
         () = session.shared.drain.begun() => Err(Reply::new(421, "Server is shutting down")),
-        incoming = control.next() => Ok(incoming),
+        // Before the lines: a flood of commands must not put off the login deadline.
         () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
+        incoming = control.next() => Ok(incoming),
     }
 }
 

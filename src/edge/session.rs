@@ -29,10 +29,6 @@ use crate::{
 
 /// State of one connection.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "what was said in the session, each by itself"
-)]
 pub(super) struct Session {
     pub(super) door: Arc<Door>,
     pub(super) shared: Arc<Shared>,

@@ -37,8 +37,14 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Dropping it aborts the upload.
 #[derive(Debug)]
 pub struct Incoming {
-    orders: mpsc::Sender<Order>,
+    feed: Feed,
     outcome: oneshot::Receiver<Result<Stat>>,
+}
+
+/// The reading side's end of the writer task.
+#[derive(Debug)]
+struct Feed {
+    orders: mpsc::Sender<Order>,
     /// Size of the next part: the writer task raises it as the upload grows.
     part_bytes: Arc<AtomicUsize>,
     budget: Budget,
@@ -80,12 +86,12 @@ impl Incoming {
             },
             span,
         ));
-        Self {
+        let feed = Feed {
             orders,
-            outcome,
             part_bytes,
             budget,
-        }
+        };
+        Self { feed, outcome }
     }
 
     /// Receives the whole file and commits it.
@@ -96,31 +102,37 @@ impl Incoming {
     /// # Cancel safety
     /// Dropping the future before the end of the file aborts the upload.
     pub async fn receive(
-        mut self,
+        self,
         wire: &mut dyn Wire,
         progress: &Arc<Progress>,
         deadlines: Deadlines,
     ) -> std::result::Result<Stat, Failure> {
+        let Self { feed, mut outcome } = self;
         tokio::select! {
             biased;
             cancelled = progress.cancelled() => return Err(cancelled),
-            filled = self.fill(wire, progress, deadlines.stall) => filled?,
+            // Before the commit there is only one way for the writer to end: a part failed. Said at
+            // once, and not when the client happens to send more.
+            failed = &mut outcome => return Err(early_end(failed)),
+            filled = feed.fill(wire, progress, deadlines.stall) => filled?,
         }
         // Clients that wait for our close_notify before they read the reply (Python's ssl.unwrap)
         // get it now and not after a slow commit. The file is complete: an error here is theirs.
         let _ = timeout(deadlines.stall, wire.shutdown()).await;
-        if self.orders.send(Order::Commit).await.is_err() {
-            return Err(self.failed().await);
+        if feed.orders.send(Order::Commit).await.is_err() {
+            return Err(early_end(outcome.await));
         }
-        match timeout(deadlines.commit, &mut self.outcome).await {
+        match timeout(deadlines.commit, outcome).await {
             Ok(outcome) => Ok(outcome.unwrap_or_else(|_| Err(lost_writer()))?),
             Err(_) => Err(Failure::CommitTimeout(deadlines.commit)),
         }
     }
+}
 
+impl Feed {
     /// Reads until the proven end of the file and hands over every part.
     async fn fill(
-        &mut self,
+        &self,
         wire: &mut dyn Wire,
         progress: &Progress,
         stall: Duration,
@@ -140,29 +152,14 @@ impl Incoming {
                 }
                 chunk_bytes = (chunk_bytes * 2).min(CHUNK_BYTES);
             }
-            if !part.is_empty() {
-                self.hand_over(part).await?;
+            if !part.is_empty() && self.orders.send(Order::Part(part)).await.is_err() {
+                // The writer has ended and says why in its outcome, which `receive` waits for too.
+                std::future::pending::<()>().await;
             }
             if ended {
                 return Ok(());
             }
         }
-    }
-
-    async fn hand_over(&mut self, part: Vec<Bytes>) -> std::result::Result<(), Failure> {
-        if self.orders.send(Order::Part(part)).await.is_err() {
-            return Err(self.failed().await);
-        }
-        Ok(())
-    }
-
-    /// Why the writer task ended early.
-    async fn failed(&mut self) -> Failure {
-        let error = match (&mut self.outcome).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => lost_writer(),
-        };
-        Failure::Store(error)
     }
 }
 
@@ -206,6 +203,14 @@ async fn fill_chunk(
         progress.add(read);
     }
     Ok(false)
+}
+
+/// Why the writer task ended before the commit.
+fn early_end(outcome: std::result::Result<Result<Stat>, oneshot::error::RecvError>) -> Failure {
+    match outcome {
+        Ok(Err(error)) => Failure::Store(error),
+        Ok(Ok(_)) | Err(_) => Failure::Store(lost_writer()),
+    }
 }
 
 fn lost_writer() -> StoreError {

@@ -101,6 +101,8 @@ struct Offered {
     token: Option<Token>,
     /// A session of somebody else was among them.
     foreign: bool,
+    /// A data connection resumes with TLS 1.2: it gets no new ticket.
+    keeps_its_ticket: bool,
 }
 
 impl Resumption {
@@ -267,13 +269,18 @@ impl Tagging {
             }
         }
         offered.token = Some(token);
+        // OpenSSL drops the session it resumed when a new ticket arrives on TLS 1.2, and PHP and Ruby never
+        // learn of the new one: their next data connection could not resume.
+        offered.keeps_its_ticket =
+            matches!(self.side, Side::Data { .. }) && is_tls12_session(plain);
         Some(plain.to_vec())
     }
 }
 
 impl ProducesTickets for Tagging {
+    /// rustls asks once more after it took the client's ticket, whether to send a new one.
     fn enabled(&self) -> bool {
-        self.resumption.keys.is_some()
+        self.resumption.keys.is_some() && !self.offered().keeps_its_ticket
     }
 
     fn lifetime(&self) -> u32 {
@@ -313,6 +320,16 @@ impl StoresServerSessions for Tagging {
         // Without an id in the answer a refused client keeps the session it had.
         self.resumption.keys.is_some() && !self.offered().foreign
     }
+}
+
+/// Whether rustls wrote this session for TLS 1.2: the server's name, if any, comes first, then the version.
+fn is_tls12_session(plain: &[u8]) -> bool {
+    let version = match plain {
+        [0, version @ ..] => version,
+        [1, length, rest @ ..] => rest.get(usize::from(*length)..).unwrap_or_default(),
+        _ => &[],
+    };
+    version.starts_with(&[0x03, 0x03])
 }
 
 impl Token {

@@ -8,7 +8,7 @@ do_gftp() {
     local text
     text=$(printf '%s\n' "open ftps://$MATRIX_USER:$MATRIX_PASSWORD@$MATRIX_HOST:$MATRIX_PORT/" "$@" quit | gftp-text 2>&1)
     printf '%s\n' "$text"
-    grep -q '230 ' <<< "$text" && ! grep -E "(^|[^0-9])[45][0-9][0-9] [A-Z]" <<< "$text" | grep -qv "502 Command not"
+    grep -q '230 ' <<< "$text" && ! sed "/SITE CHMOD/,+1d" <<< "$text" | grep -qE "(^|[^0-9])[45][0-9][0-9] [A-Z]"
 }
 # A file goes by its own name.
 mkdir "$out/up"

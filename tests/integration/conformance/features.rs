@@ -50,7 +50,6 @@ fn f1_feat() {
             "REST STREAM",
             "MLST type*;size*;modify*;perm*;unique*;",
             "CLNT",
-            "HOST",
             "AVBL",
             "HASH SHA-256*;SHA-512;SHA-1;MD5;CRC32",
             "XCRC",
@@ -160,7 +159,7 @@ fn f7_host() {
         &[
             ("HOST localhost", 220),
             ("HOST LOCALHOST", 220),
-            ("HOST [::1]", 220),
+            ("HOST [::1]", 504),
             ("HOST ftp.other.example", 504),
             ("HOST localhost:21", 501),
             ("HOST a b", 501),

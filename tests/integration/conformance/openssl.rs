@@ -18,7 +18,8 @@ pub(super) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> St
     std::io::Seek::rewind(&mut said).unwrap();
     let mut command = std::process::Command::new("openssl");
     command
-        .args(["s_client", "-connect", &address.to_string()])
+        // Else the `Q` of QUIT, or the end of the input, ends the client before the server spoke.
+        .args(["s_client", "-ign_eof", "-connect", &address.to_string()])
         .args(options)
         .stdin(Stdio::from(said));
     let (_, stdout, stderr) = run_to_end(command, Duration::from_secs(30));

@@ -299,7 +299,10 @@ fn e18_empty_port_pool() {
     let range = Server::free_ports();
     let ports = format!("{}-{}", range.start(), range.start() + 1);
     let server = Server::with(&store)
-        .set("/listeners/0/passive", json!({"ports": ports}))
+        .set(
+            "/listeners/0/passive",
+            json!({"ports": ports, "ports_per_user": 2}),
+        )
         .start();
     let mut sessions: Vec<Raw> = (0..3).map(|_| Raw::explicit(&server)).collect();
     sessions[0].epsv();
