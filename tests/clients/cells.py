@@ -14,7 +14,7 @@ VERSIONS = ("1.2", "1.3")
 # Every cell takes these steps; the programs know them by these names.
 STEPS = {
     "login": "login",
-    "mkdir": "MKD `work`",
+    "mkdir": "MKD `made`",
     "small": "upload of 70,001 bytes",
     "zero": "upload of an empty file",
     "large": "upload of 50 MiB",

@@ -142,7 +142,7 @@ class Runner:
 
     def judge(self, cell, home, scratch):
         """Turns every `ok` that the stored bytes deny into a failure."""
-        work = home / "work"
+        made = home / "made"
 
         def demand(step, *checks):
             if cell.results[step][0] != "ok":
@@ -155,20 +155,20 @@ class Runner:
 
         digest = self.files.digest
         for step in ("small", "zero", "large"):
-            demand(step, (work / f"{step}.bin", digest[f"{step}.bin"]))
-        demand("two", (work / "one.bin", digest["medium.bin"]), (work / "two.bin", digest["small.bin"]))
+            demand(step, (made / f"{step}.bin", digest[f"{step}.bin"]))
+        demand("two", (made / "one.bin", digest["medium.bin"]), (made / "two.bin", digest["small.bin"]))
         demand("get", (scratch / "large.bin", digest["large.bin"]))
         demand("resume-get", (scratch / "medium.bin", digest["medium.bin"]))
         demand("resume-put", (home / "resume.bin", digest["medium.bin"]))
         demand("append", (home / "append.bin", digest["medium.bin"]))
-        demand("rename", (work / "renamed", hashlib.sha256(b"renamed").hexdigest()))
+        demand("rename", (made / "renamed", hashlib.sha256(b"renamed").hexdigest()))
         gone = {"rename": "rename-me", "delete": "delete-me", "rmdir": "remove-me"}
         for step, name in gone.items():
             if cell.results[step][0] == "ok" and (home / name).exists():
                 cell.results[step] = ("fail", f"{name} is still there")
-        if cell.results["mkdir"][0] == "ok" and not work.is_dir():
+        if cell.results["mkdir"][0] == "ok" and not made.is_dir():
             cell.results["mkdir"] = ("fail", "no directory")
-        self.judge_time(cell, work / "small.bin")
+        self.judge_time(cell, made / "small.bin")
         for step in {"list", "nlst", "mlsd"} - set(cell.client.unseen):
             self.judge_names(cell, step, scratch / f"{step}.txt")
         other = "1.2" if cell.tls == "1.3" else "1.3"

@@ -121,13 +121,13 @@ public class CommonsNet {
             return;
         }
         step("login", CommonsNet::connect);
-        step("mkdir", () -> must(ftp.makeDirectory("work")));
+        step("mkdir", () -> must(ftp.makeDirectory("made")));
         for (String name : new String[] {"small", "zero", "large"}) {
-            step(name, () -> put(name + ".bin", "work/" + name + ".bin"));
+            step(name, () -> put(name + ".bin", "made/" + name + ".bin"));
         }
         step("two", () -> {
-            put("medium.bin", "work/one.bin");
-            put("small.bin", "work/two.bin");
+            put("medium.bin", "made/one.bin");
+            put("small.bin", "made/two.bin");
         });
         step("get", () -> {
             try (OutputStream file = new FileOutputStream(OUT + "/large.bin")) {
@@ -148,8 +148,8 @@ public class CommonsNet {
             must(ftp.storeFile("resume.bin", rest()));
         });
         step("append", () -> must(ftp.appendFile("append.bin", rest())));
-        step("rename", () -> must(ftp.rename("rename-me", "work/renamed")));
-        step("time", () -> must(ftp.setModificationTime("work/small.bin", env("TIME"))));
+        step("rename", () -> must(ftp.rename("rename-me", "made/renamed")));
+        step("time", () -> must(ftp.setModificationTime("made/small.bin", env("TIME"))));
         step("delete", () -> must(ftp.deleteFile("delete-me")));
         step("rmdir", () -> must(ftp.removeDirectory("remove-me")));
         step("abort", CommonsNet::abort);

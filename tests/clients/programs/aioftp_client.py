@@ -64,8 +64,8 @@ def put(local, remote):
 
 
 async def two(client):
-    await upload("medium.bin", client.upload_stream("work/one.bin"))
-    await upload("small.bin", client.upload_stream("work/two.bin"))
+    await upload("medium.bin", client.upload_stream("made/one.bin"))
+    await upload("small.bin", client.upload_stream("made/two.bin"))
 
 
 def listing(name, command):
@@ -90,10 +90,10 @@ def nlst():
 
 for name, action in {
     "login": run(lambda client: client.get_current_directory(), data=False),
-    "mkdir": run(lambda client: client.make_directory("work"), data=False),
-    "small": put("small.bin", "work/small.bin"),
-    "zero": put("zero.bin", "work/zero.bin"),
-    "large": put("large.bin", "work/large.bin"),
+    "mkdir": run(lambda client: client.make_directory("made"), data=False),
+    "small": put("small.bin", "made/small.bin"),
+    "zero": put("zero.bin", "made/zero.bin"),
+    "large": put("large.bin", "made/large.bin"),
     "two": run(two),
     "get": run(lambda client: download(client, "large.bin", "large.bin")),
     "list": listing("list", "LIST"),
@@ -102,8 +102,8 @@ for name, action in {
     "resume-get": run(lambda client: download(client, "medium.bin", "medium.bin", "ab", PART)),
     "resume-put": run(lambda client: upload("medium.bin", client.upload_stream("resume.bin", offset=PART), PART)),
     "append": run(lambda client: upload("medium.bin", client.append_stream("append.bin"), PART)),
-    "rename": run(lambda client: client.rename("rename-me", "work/renamed"), data=False),
-    "time": run(lambda client: client.command(f"MFMT {TIME} work/small.bin", "213"), data=False),
+    "rename": run(lambda client: client.rename("rename-me", "made/renamed"), data=False),
+    "time": run(lambda client: client.command(f"MFMT {TIME} made/small.bin", "213"), data=False),
     "delete": run(lambda client: client.remove_file("delete-me"), data=False),
     "rmdir": run(lambda client: client.remove_directory("remove-me"), data=False),
     "abort": run(abort),

@@ -53,11 +53,11 @@ async function abort() {
 
 async function tour() {
     await step("login", connect);
-    await step("mkdir", () => client.send("MKD work"));
-    for (const name of ["small", "zero", "large"]) await step(name, put(`${name}.bin`, `work/${name}.bin`));
+    await step("mkdir", () => client.send("MKD made"));
+    for (const name of ["small", "zero", "large"]) await step(name, put(`${name}.bin`, `made/${name}.bin`));
     await step("two", async () => {
-        await put("medium.bin", "work/one.bin")();
-        await put("small.bin", "work/two.bin")();
+        await put("medium.bin", "made/one.bin")();
+        await put("small.bin", "made/two.bin")();
     });
     await step("get", () => client.downloadTo(`${OUT}/large.bin`, "large.bin"));
     await step("list", () => list("list", "LIST"));
@@ -67,8 +67,8 @@ async function tour() {
         fs.createWriteStream(`${OUT}/medium.bin`, { flags: "a" }), "medium.bin", PART));
     await step("resume-put", cannot("basic-ftp resumes uploads with APPE"));
     await step("append", () => client.appendFrom(rest(), "append.bin"));
-    await step("rename", () => client.rename("rename-me", "work/renamed"));
-    await step("time", () => client.send(`MFMT ${env("TIME")} work/small.bin`));
+    await step("rename", () => client.rename("rename-me", "made/renamed"));
+    await step("time", () => client.send(`MFMT ${env("TIME")} made/small.bin`));
     await step("delete", () => client.remove("delete-me"));
     await step("rmdir", () => client.send("RMD remove-me"));
     await step("abort", abort);

@@ -58,13 +58,13 @@ if (env("TASK") === "uploads") {
     exit;
 }
 step("login", fn() => connect());
-step("mkdir", fn() => must(@ftp_mkdir($ftp, "work")));
+step("mkdir", fn() => must(@ftp_mkdir($ftp, "made")));
 foreach (["small", "zero", "large"] as $name) {
-    step($name, put("$name.bin", "work/$name.bin"));
+    step($name, put("$name.bin", "made/$name.bin"));
 }
 step("two", function () {
-    put("medium.bin", "work/one.bin")();
-    put("small.bin", "work/two.bin")();
+    put("medium.bin", "made/one.bin")();
+    put("small.bin", "made/two.bin")();
 });
 step("get", fn() => must(@ftp_get($ftp, "$out/large.bin", "large.bin", FTP_BINARY)));
 step("list", fn() => names("list", @ftp_rawlist($ftp, "listed")));
@@ -79,10 +79,10 @@ step("append", function () {
     file_put_contents("$out/rest.bin", substr(file_get_contents("$in/medium.bin"), PART));
     must(@ftp_append($ftp, "append.bin", "$out/rest.bin", FTP_BINARY));
 });
-step("rename", fn() => must(@ftp_rename($ftp, "rename-me", "work/renamed")));
+step("rename", fn() => must(@ftp_rename($ftp, "rename-me", "made/renamed")));
 step("time", function () {
     global $ftp;
-    $answer = ftp_raw($ftp, "MFMT " . env("TIME") . " work/small.bin");
+    $answer = ftp_raw($ftp, "MFMT " . env("TIME") . " made/small.bin");
     if (!str_starts_with($answer[0] ?? "", "213")) {
         throw new Exception($answer[0] ?? "no answer");
     }

@@ -65,11 +65,11 @@ if ($task eq 'uploads') {
     exit;
 }
 step('login', \&connect_anew);
-step('mkdir', sub { must($ftp->mkdir('work')) });
+step('mkdir', sub { must($ftp->mkdir('made')) });
 for my $name (qw(small zero large)) {
-    step($name, sub { put("$name.bin", "work/$name.bin") });
+    step($name, sub { put("$name.bin", "made/$name.bin") });
 }
-step('two', sub { put('medium.bin', 'work/one.bin'); put('small.bin', 'work/two.bin') });
+step('two', sub { put('medium.bin', 'made/one.bin'); put('small.bin', 'made/two.bin') });
 step('get', sub { must($ftp->get('large.bin', "$out/large.bin")) });
 step('list', sub { names('list', must($ftp->dir('listed')) ? $ftp->dir('listed') : ()) });
 step('nlst', sub { names('nlst', $ftp->ls('listed')) });
@@ -80,9 +80,9 @@ step('resume-put', sub {
     must($ftp->put(rest_of_medium(), 'resume.bin'));
 });
 step('append', sub { must($ftp->append(rest_of_medium(), 'append.bin')) });
-step('rename', sub { must($ftp->rename('rename-me', 'work/renamed')) });
+step('rename', sub { must($ftp->rename('rename-me', 'made/renamed')) });
 step('time', sub {
-    my $code = $ftp->quot('MFMT', $time, 'work/small.bin');
+    my $code = $ftp->quot('MFMT', $time, 'made/small.bin');
     die $ftp->message unless $code == 2;
 });
 step('delete', sub { must($ftp->delete('delete-me')) });

@@ -42,11 +42,11 @@ if ENV["MATRIX_TASK"] == "uploads"
 end
 
 step("login") { connect }
-step("mkdir") { $ftp.mkdir("work") }
-%w[small zero large].each { |name| step(name) { put("#{name}.bin", "work/#{name}.bin") } }
+step("mkdir") { $ftp.mkdir("made") }
+%w[small zero large].each { |name| step(name) { put("#{name}.bin", "made/#{name}.bin") } }
 step("two") do
-  put("medium.bin", "work/one.bin")
-  put("small.bin", "work/two.bin")
+  put("medium.bin", "made/one.bin")
+  put("small.bin", "made/two.bin")
 end
 step("get") { $ftp.getbinaryfile("large.bin", "#{OUT}/large.bin") }
 step("list") { names("list", $ftp.list("listed")) }
@@ -57,8 +57,8 @@ step("resume-get") { $ftp.getbinaryfile("medium.bin", "#{OUT}/medium.bin") }
 step("resume-put") { raise Cannot, "Net::FTP resumes uploads with SIZE and APPE" }
 step("append") { $ftp.putbinaryfile("#{IN}/medium.bin", "append.bin") }
 $ftp.resume = false
-step("rename") { $ftp.rename("rename-me", "work/renamed") }
-step("time") { $ftp.voidcmd("MFMT #{TIME} work/small.bin") }
+step("rename") { $ftp.rename("rename-me", "made/renamed") }
+step("time") { $ftp.voidcmd("MFMT #{TIME} made/small.bin") }
 step("delete") { $ftp.delete("delete-me") }
 step("rmdir") { $ftp.rmdir("remove-me") }
 step("abort") do

@@ -18,9 +18,9 @@ quote() {
     for line in "$@"; do lines+=(--quote "$line"); done
     do_curl "${lines[@]}" --list-only --output /dev/null "$base/"
 }
-two() { do_curl --upload-file "$in/medium.bin" "$base/work/one.bin" --next --silent --show-error \
+two() { do_curl --upload-file "$in/medium.bin" "$base/made/one.bin" --next --silent --show-error \
     --user "$MATRIX_USER:$MATRIX_PASSWORD" --cacert "$MATRIX_CA" "--tlsv$MATRIX_TLS" --tls-max "$MATRIX_TLS" \
-    "${reach[@]}" --upload-file "$in/small.bin" "$base/work/two.bin"; }
+    "${reach[@]}" --upload-file "$in/small.bin" "$base/made/two.bin"; }
 # A range ends with ABOR; the second transfer proves that the session was left in order.
 abort() { do_curl --range 0-99999 --output /dev/null "$base/large.bin" && quote "PWD"; }
 
@@ -34,10 +34,10 @@ if [ "$MATRIX_TASK" = uploads ]; then
     exit
 fi
 step login quote PWD
-step mkdir quote "MKD work"
-step small upload small.bin work/small.bin
-step zero upload zero.bin work/zero.bin
-step large upload large.bin work/large.bin
+step mkdir quote "MKD made"
+step small upload small.bin made/small.bin
+step zero upload zero.bin made/zero.bin
+step large upload large.bin made/large.bin
 step two two
 step get do_curl --output "$out/large.bin" "$base/large.bin"
 step list do_curl --output "$out/list.txt" "$base/listed/"
@@ -47,8 +47,8 @@ step resume-get do_curl --continue-at - --output "$out/medium.bin" "$base/medium
 cannot "curl resumes uploads with SIZE and APPE" resume-put
 append() { do_curl --continue-at - --upload-file "$in/medium.bin" "$base/append.bin"; }
 step append append
-step rename quote "RNFR rename-me" "RNTO work/renamed"
-step time quote "MFMT $MATRIX_TIME work/small.bin"
+step rename quote "RNFR rename-me" "RNTO made/renamed"
+step time quote "MFMT $MATRIX_TIME made/small.bin"
 step delete quote "DELE delete-me"
 step rmdir quote "RMD remove-me"
 step abort abort

@@ -20,11 +20,11 @@ PROTOCOL = {"implicit": 3, "explicit": 4}[MODE]
 DOWNLOAD = 16
 # (step, local name, remote directory, remote name, flags)
 QUEUE = (
-    ("small", "small.bin", "work", "small.bin", 0),
-    ("zero", "zero.bin", "work", "zero.bin", 0),
-    ("large", "large.bin", "work", "large.bin", 0),
-    ("two", "medium.bin", "work", "one.bin", 0),
-    ("two", "small.bin", "work", "two.bin", 0),
+    ("small", "small.bin", "made", "small.bin", 0),
+    ("zero", "zero.bin", "made", "zero.bin", 0),
+    ("large", "large.bin", "made", "large.bin", 0),
+    ("two", "medium.bin", "made", "one.bin", 0),
+    ("two", "small.bin", "made", "two.bin", 0),
     ("get", "large.bin", "", "large.bin", DOWNLOAD),
 )
 SETTINGS = {
@@ -78,7 +78,7 @@ def write_queue():
     )
     base.executemany("INSERT INTO local_paths VALUES (?, ?)", ((1, f"{IN}/"), (2, f"{OUT}/")))
     # FileZilla's own form: type, length of the prefix, then each segment with its length.
-    base.executemany("INSERT INTO remote_paths VALUES (?, ?)", ((1, "1 0 4 work"), (2, "1 0")))
+    base.executemany("INSERT INTO remote_paths VALUES (?, ?)", ((1, "1 0 4 made"), (2, "1 0")))
     for _, local, directory, remote, flags in QUEUE:
         source, target = (remote, local) if flags & DOWNLOAD else (local, remote)
         size = os.path.getsize(f"{IN}/{local}")

@@ -13,11 +13,11 @@ do_ftp() {
 rest_of_medium() { tail -c +$((part + 1)) "$in/medium.bin" > "$out/rest.bin"; }
 
 step login do_ftp pwd
-step mkdir do_ftp "mkdir work"
-step small do_ftp "put $in/small.bin work/small.bin"
-step zero do_ftp "put $in/zero.bin work/zero.bin"
-step large do_ftp "put $in/large.bin work/large.bin"
-step two do_ftp "put $in/medium.bin work/one.bin" "put $in/small.bin work/two.bin"
+step mkdir do_ftp "mkdir made"
+step small do_ftp "put $in/small.bin made/small.bin"
+step zero do_ftp "put $in/zero.bin made/zero.bin"
+step large do_ftp "put $in/large.bin made/large.bin"
+step two do_ftp "put $in/medium.bin made/one.bin" "put $in/small.bin made/two.bin"
 step get do_ftp "get large.bin $out/large.bin"
 step list do_ftp "dir listed $out/list.txt"
 step nlst do_ftp "nlist listed $out/nlst.txt"
@@ -26,8 +26,8 @@ step resume-get do_ftp "reget medium.bin $out/medium.bin"
 step resume-put do_ftp "restart $part" "put $in/medium.bin resume.bin"
 rest_of_medium
 step append do_ftp "append $out/rest.bin append.bin"
-step rename do_ftp "rename rename-me work/renamed"
-step time do_ftp "quote MFMT $MATRIX_TIME work/small.bin"
+step rename do_ftp "rename rename-me made/renamed"
+step time do_ftp "quote MFMT $MATRIX_TIME made/small.bin"
 step delete do_ftp "delete delete-me"
 step rmdir do_ftp "rmdir remove-me"
 cannot "only a keyboard's interrupt stops a transfer of ftp-ssl" abort

@@ -46,8 +46,8 @@ def download(remote, local, mode="wb", rest=None):
 
 
 def two():
-    upload("medium.bin", "work/one.bin")
-    upload("small.bin", "work/two.bin")
+    upload("medium.bin", "made/one.bin")
+    upload("small.bin", "made/two.bin")
 
 
 def write_names(name, lines):
@@ -86,10 +86,10 @@ if TASK == "uploads":
 else:
     step("login", connect)
     for name, action in {
-        "mkdir": lambda: ftp.mkd("work"),
-        "small": lambda: upload("small.bin", "work/small.bin"),
-        "zero": lambda: upload("zero.bin", "work/zero.bin"),
-        "large": lambda: upload("large.bin", "work/large.bin"),
+        "mkdir": lambda: ftp.mkd("made"),
+        "small": lambda: upload("small.bin", "made/small.bin"),
+        "zero": lambda: upload("zero.bin", "made/zero.bin"),
+        "large": lambda: upload("large.bin", "made/large.bin"),
         "two": two,
         "get": lambda: download("large.bin", "large.bin"),
         "list": listing,
@@ -98,8 +98,8 @@ else:
         "resume-get": lambda: download("medium.bin", "medium.bin", "ab", PART),
         "resume-put": lambda: upload("medium.bin", "resume.bin", offset=PART, rest=PART),
         "append": lambda: upload("medium.bin", "append.bin", "APPE", PART),
-        "rename": lambda: ftp.rename("rename-me", "work/renamed"),
-        "time": lambda: ftp.sendcmd(f"MFMT {TIME} work/small.bin"),
+        "rename": lambda: ftp.rename("rename-me", "made/renamed"),
+        "time": lambda: ftp.sendcmd(f"MFMT {TIME} made/small.bin"),
         "delete": lambda: ftp.delete("delete-me"),
         "rmdir": lambda: ftp.rmd("remove-me"),
         "abort": abort,

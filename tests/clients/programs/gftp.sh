@@ -15,11 +15,11 @@ mkdir "$out/up"
 cp "$in/small.bin" "$in/zero.bin" "$in/large.bin" "$out/up/"
 cp "$in/medium.bin" "$out/up/one.bin"
 cp "$in/small.bin" "$out/up/two.bin"
-upload() { do_gftp "lcd $out/up" "cd work" "${@/#/put }"; }
+upload() { do_gftp "lcd $out/up" "cd made" "${@/#/put }"; }
 list() { do_gftp "cd listed" ls > "$out/mlsd.raw"; sed 's/\x1b\[[0-9;]*m//g' "$out/mlsd.raw" > "$out/mlsd.txt"; }
 
 step login do_gftp pwd
-step mkdir do_gftp "mkdir work"
+step mkdir do_gftp "mkdir made"
 step small upload small.bin
 step zero upload zero.bin
 step large upload large.bin
@@ -28,6 +28,6 @@ step get do_gftp "lcd $out" "get large.bin"
 step mlsd list
 cannot "gftp lists with MLSD where FEAT has it" list nlst
 cannot "gftp-text has no command for it" resume-get resume-put append time abort
-step rename do_gftp "rename rename-me work/renamed"
+step rename do_gftp "rename rename-me made/renamed"
 step delete do_gftp "delete delete-me"
 step rmdir do_gftp "rmdir remove-me"

@@ -30,17 +30,17 @@ resume_put() { do_lftp "put -c $in/medium.bin -o resume.bin"; }
 times() {
     mkdir "$out/mirror" && cp "$in/small.bin" "$out/mirror/small.bin" &&
         TZ=UTC touch -t "${MATRIX_TIME:0:12}.${MATRIX_TIME:12}" "$out/mirror/small.bin" &&
-        do_lftp "mirror -R --ignore-time --transfer-all --overwrite $out/mirror work"
+        do_lftp "mirror -R --ignore-time --transfer-all --overwrite $out/mirror made"
 }
 # Killed in mid-download: lftp sends its ABOR with Telnet bytes around it.
-abort() { do_lftp "set net:limit-rate 200k:0; get large.bin -o $out/cut.bin & sleep 2; kill all; pwd; cls -1 work"; }
+abort() { do_lftp "set net:limit-rate 200k:0; get large.bin -o $out/cut.bin & sleep 2; kill all; pwd; cls -1 made"; }
 
 step login do_lftp "pwd; cd /"
-step mkdir do_lftp "mkdir work"
-step small do_lftp "put $in/small.bin -o work/small.bin"
-step zero do_lftp "put $in/zero.bin -o work/zero.bin"
-step large do_lftp "put $in/large.bin -o work/large.bin"
-step two do_lftp "put $in/medium.bin -o work/one.bin; put $in/small.bin -o work/two.bin"
+step mkdir do_lftp "mkdir made"
+step small do_lftp "put $in/small.bin -o made/small.bin"
+step zero do_lftp "put $in/zero.bin -o made/zero.bin"
+step large do_lftp "put $in/large.bin -o made/large.bin"
+step two do_lftp "put $in/medium.bin -o made/one.bin; put $in/small.bin -o made/two.bin"
 step get do_lftp "get large.bin -o $out/large.bin"
 step list list
 step nlst do_lftp "nlist listed > $out/nlst.txt"
@@ -48,7 +48,7 @@ step mlsd mlsd
 step resume-get do_lftp "get -c medium.bin -o $out/medium.bin"
 step resume-put resume_put
 cannot "lftp resumes uploads with REST and STOR" append
-step rename do_lftp "mv rename-me work/renamed"
+step rename do_lftp "mv rename-me made/renamed"
 step time times
 step delete do_lftp "rm delete-me"
 step rmdir do_lftp "rmdir remove-me"

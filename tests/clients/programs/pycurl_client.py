@@ -56,8 +56,8 @@ def quote(*lines):
 
 
 def two():
-    upload("medium.bin", "work/one.bin")
-    upload("small.bin", "work/two.bin")
+    upload("medium.bin", "made/one.bin")
+    upload("small.bin", "made/two.bin")
 
 
 def resume_put():
@@ -75,10 +75,10 @@ if TASK == "uploads":
 else:
     for name, action in {
         "login": lambda: quote("PWD"),
-        "mkdir": lambda: quote("MKD work"),
-        "small": lambda: upload("small.bin", "work/small.bin"),
-        "zero": lambda: upload("zero.bin", "work/zero.bin"),
-        "large": lambda: upload("large.bin", "work/large.bin"),
+        "mkdir": lambda: quote("MKD made"),
+        "small": lambda: upload("small.bin", "made/small.bin"),
+        "zero": lambda: upload("zero.bin", "made/zero.bin"),
+        "large": lambda: upload("large.bin", "made/large.bin"),
         "two": two,
         "get": lambda: download("large.bin", "large.bin"),
         "list": lambda: download("listed/", "list.txt"),
@@ -87,8 +87,8 @@ else:
         "resume-get": lambda: download("medium.bin", "medium.bin", "ab", RESUME_FROM=PART),
         "resume-put": resume_put,
         "append": lambda: upload("medium.bin", "append.bin", RESUME_FROM=-1),
-        "rename": lambda: quote("RNFR rename-me", "RNTO work/renamed"),
-        "time": lambda: quote(f"MFMT {TIME} work/small.bin"),
+        "rename": lambda: quote("RNFR rename-me", "RNTO made/renamed"),
+        "time": lambda: quote(f"MFMT {TIME} made/small.bin"),
         "delete": lambda: quote("DELE delete-me"),
         "rmdir": lambda: quote("RMD remove-me"),
         "abort": abort,

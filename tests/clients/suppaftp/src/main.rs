@@ -104,15 +104,15 @@ fn main() {
     let out = variable("OUT");
     let mut client = Client(None);
     client.step("login", |ftp| ftp.pwd().map(drop).map_err(Into::into));
-    client.step("mkdir", |ftp| Ok(ftp.mkdir("work")?));
+    client.step("mkdir", |ftp| Ok(ftp.mkdir("made")?));
     for name in ["small", "zero", "large"] {
         client.step(name, |ftp| {
-            put(ftp, &format!("{name}.bin"), &format!("work/{name}.bin"))
+            put(ftp, &format!("{name}.bin"), &format!("made/{name}.bin"))
         });
     }
     client.step("two", |ftp| {
-        put(ftp, "medium.bin", "work/one.bin")?;
-        put(ftp, "small.bin", "work/two.bin")
+        put(ftp, "medium.bin", "made/one.bin")?;
+        put(ftp, "small.bin", "made/two.bin")
     });
     client.step("get", |ftp| {
         get(ftp, "large.bin", File::create(format!("{out}/large.bin"))?)
@@ -136,10 +136,10 @@ fn main() {
         ftp.append_file("append.bin", &mut rest()?)?;
         Ok(())
     });
-    client.step("rename", |ftp| Ok(ftp.rename("rename-me", "work/renamed")?));
+    client.step("rename", |ftp| Ok(ftp.rename("rename-me", "made/renamed")?));
     client.step("time", |ftp| {
         ftp.custom_command(
-            format!("MFMT {} work/small.bin", variable("TIME")),
+            format!("MFMT {} made/small.bin", variable("TIME")),
             &[Status::File],
         )?;
         Ok(())
