@@ -8,8 +8,8 @@ use crate::config::{Log, LogFormat};
 
 /// Libraries that log names and paths of their own making; libunftp's spans carry raw arguments.
 const SILENT: [&str; 3] = ["libunftp=off", "slog_stdlog=off", "unftp_core=off"];
-/// Libraries that are talkative below warnings.
-const QUIET: [&str; 4] = ["opendal=warn", "hyper=warn", "reqwest=warn", "rustls=warn"];
+/// Libraries that are talkative; rustls warns of each client that sends an address as server name.
+const QUIET: [&str; 4] = ["opendal=warn", "hyper=warn", "reqwest=warn", "rustls=error"];
 
 /// Starts logging to standard error. `RUST_LOG` overrides the configured level for those who debug.
 ///

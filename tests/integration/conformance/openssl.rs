@@ -8,21 +8,20 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::run_to_end;
+use crate::harness::run_with_input;
 
-/// Connects to an implicit listener with `options`, says `input` once connected, and gives all that
-/// openssl printed.
+/// Connects to an implicit listener with `options`, says `input` and QUIT once connected, and gives
+/// all that openssl printed.
 pub(super) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> String {
     let mut said = tempfile::tempfile().unwrap();
-    said.write_all(input.as_bytes()).unwrap();
+    write!(said, "{input}QUIT\r\n").unwrap();
     std::io::Seek::rewind(&mut said).unwrap();
     let mut command = std::process::Command::new("openssl");
     command
         // Else the `Q` of QUIT, or the end of the input, ends the client before the server spoke.
         .args(["s_client", "-ign_eof", "-connect", &address.to_string()])
-        .args(options)
-        .stdin(Stdio::from(said));
-    let (_, stdout, stderr) = run_to_end(command, Duration::from_secs(30));
+        .args(options);
+    let (_, stdout, stderr) = run_with_input(command, said.into(), Duration::from_secs(30));
     format!("{stdout}{stderr}")
 }
 

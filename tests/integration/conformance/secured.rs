@@ -224,11 +224,7 @@ fn c12_no_server_name() {
 fn c13_unknown_server_name() {
     let store = Store::local();
     let server = Server::start(&store);
-    let said = s_client(
-        server.implicit,
-        &["-servername", "www.other.example"],
-        "QUIT\r\n",
-    );
+    let said = s_client(server.implicit, &["-servername", "www.other.example"], "");
     assert!(
         said.contains("CN = localhost") || said.contains("CN=localhost"),
         "{said}"
@@ -269,7 +265,7 @@ fn c15_no_client_certificate_is_asked_for() {
     let store = Store::local();
     let server = Server::start(&store);
     for version in ["-tls1_2", "-tls1_3"] {
-        let said = s_client(server.implicit, &[version], "USER alice\r\nQUIT\r\n");
+        let said = s_client(server.implicit, &[version], "USER alice\r\n");
         assert!(
             said.contains("No client certificate CA names sent"),
             "{said}"

@@ -18,7 +18,7 @@ pub(crate) use self::{
     content::{Blocks, bytes, same_bytes},
     data::{Data, End},
     deadline::until,
-    peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end},
+    peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::Raw,
     server::{Builder, PASSWORD, Server, http_get, password_hash, users_file, write_certificates},
     store::Store,

@@ -350,9 +350,18 @@ impl Client for Ftplib {
 ///
 /// # Panics
 /// When it does not end within `limit`; it is killed first.
-pub(crate) fn run_to_end(mut command: Command, limit: Duration) -> (ExitStatus, String, String) {
+pub(crate) fn run_to_end(command: Command, limit: Duration) -> (ExitStatus, String, String) {
+    run_with_input(command, Stdio::null(), limit)
+}
+
+/// As [`run_to_end`], with something on its input.
+pub(crate) fn run_with_input(
+    mut command: Command,
+    input: Stdio,
+    limit: Duration,
+) -> (ExitStatus, String, String) {
     command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command
