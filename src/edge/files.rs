@@ -160,7 +160,7 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let mut rows = vec!["Status:".to_owned()];
     while let Some(entry) = selection.entries.next().await {
         let entry = entry.map_err(|error| refused(error.into()))?;
-        rows.push(crate::store::listing::list_line_as(&entry, now, style));
+        rows.push(crate::store::listing::list_line(&entry, now, style));
         if rows.len() > STATUS_ROWS {
             return Ok(Reply::multi_line(
                 212,

@@ -35,7 +35,7 @@ use crate::{
     store::{
         AppendFrom, Entry, ErrorKind, StoreError, View,
         exchange::{Exchange, Intent, Outcome, Outgoing, Rows, Transport, Work},
-        listing::{list_line_as, mlsx_line},
+        listing::{list_line, mlsx_line},
         transfer::{CancelReason, Direction, Failure, Progress},
         upload::{Deadlines, Incoming as IncomingFile},
     },
@@ -177,7 +177,7 @@ async fn prepare(session: &mut Session, command: Command, restart: u64) -> Resul
             let (now, style) = (SystemTime::now(), session.profile.list);
             let argument = path.clone();
             prepare_listing(session, &view, "LIST", argument, move |entry, _| {
-                list_line_as(entry, now, style)
+                list_line(entry, now, style)
             })
             .await
         }

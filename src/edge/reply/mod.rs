@@ -62,22 +62,6 @@ impl Reply {
         self.head.iter().chain([&self.last]).map(String::as_str)
     }
 
-    /// Whether another reply to the same command follows (1xx).
-    pub fn is_preliminary(&self) -> bool {
-        self.code < 200
-    }
-
-    /// Whether the command did what it was asked, so far (1xx, 2xx, 3xx).
-    pub fn is_positive(&self) -> bool {
-        self.code < 400
-    }
-
-    /// The same code with another single line of text.
-    #[must_use]
-    pub fn with_text(&self, text: impl AsRef<str>) -> Self {
-        Self::new(self.code, text)
-    }
-
     /// The bytes for the control connection, each line ended by CRLF.
     pub fn render(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -44,17 +44,6 @@ fn quotes_are_doubled() {
     assert_eq!(quote("/a\"b\"\"c"), "\"/a\"\"b\"\"\"\"c\"");
 }
 
-#[test]
-fn codes_say_what_follows() {
-    assert!(Reply::new(150, "").is_preliminary() && Reply::new(150, "").is_positive());
-    assert!(!Reply::new(350, "").is_preliminary() && Reply::new(350, "").is_positive());
-    assert!(!Reply::new(421, "").is_positive());
-    assert_eq!(
-        Reply::multi_line(550, ["a"], "b").with_text("c"),
-        Reply::new(550, "c")
-    );
-}
-
 fn any_reply() -> impl Strategy<Value = Reply> {
     let line = "[ -~é\r\n\0]{0,30}|211[- ].{0,9}|.{0,20}";
     (100u16..600, prop::collection::vec(line, 0..6), line)

@@ -31,17 +31,13 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// One line of LIST as Unix `ls -l` prints it (H1): times in UTC, the name after exactly one space.
+/// One line of LIST as Unix `ls -l` prints it (H1): times in the style's zone and form (UTC
+/// by default), the name after exactly one space.
 ///
 /// Owner and group are always `ftp`: the store knows none, and account names may hold spaces, which
 /// would shift the columns that clients count. The mode says what is usual, not what is allowed;
 /// that is the `perm` fact's work. A change the store does not know is shown as 1970.
-pub fn list_line(entry: &Entry, now: SystemTime) -> String {
-    list_line_as(entry, now, ListStyle::default())
-}
-
-/// As [`list_line`], with times in another zone or form.
-pub fn list_line_as(entry: &Entry, now: SystemTime, style: ListStyle) -> String {
+pub fn list_line(entry: &Entry, now: SystemTime, style: ListStyle) -> String {
     let (mode, size) = match entry.stat.kind {
         Kind::File => ("-rw-r--r--", entry.stat.size),
         Kind::Directory => ("drwxr-xr-x", 0),

@@ -47,7 +47,7 @@ fn dates_take_the_zone_and_the_form_of_the_style() {
             date,
         };
         let entry = entry(Kind::File, "a", 1, Some(time(modified)));
-        let line = list_line_as(&entry, now, style);
+        let line = list_line(&entry, now, style);
         assert!(line.ends_with(&format!(" {shown} a")), "{line}");
     }
     // The ends of the calendar have no other zone.
@@ -56,7 +56,7 @@ fn dates_take_the_zone_and_the_form_of_the_style() {
         date: unix,
     };
     let end = entry(Kind::File, "a", 1, Some(time("99991231235959")));
-    assert!(list_line_as(&end, now, style).contains("9999"));
+    assert!(list_line(&end, now, style).contains("9999"));
 }
 
 #[test]
@@ -74,6 +74,7 @@ fn list_lines_look_like_ls() {
         let line = list_line(
             &entry(Kind::File, " a;b ", 12345, Some(time(modified))),
             now,
+            ListStyle::default(),
         );
         assert_eq!(
             line,
@@ -81,7 +82,11 @@ fn list_lines_look_like_ls() {
         );
     }
     assert_eq!(
-        list_line(&entry(Kind::Directory, "d", 4096, None), now),
+        list_line(
+            &entry(Kind::Directory, "d", 4096, None),
+            now,
+            ListStyle::default()
+        ),
         "drwxr-xr-x   1 ftp      ftp                 0 Jan  1  1970 d"
     );
 }
@@ -318,7 +323,7 @@ proptest! {
     #[test]
     fn the_name_ends_every_line(name in "[a-z ;=>\"é%-]{1,12}", size: u64, seconds in 0u64..1 << 33, now in 0u64..1 << 33) {
         let entry = entry(Kind::File, &name, size, Some(at(seconds)));
-        let line = list_line(&entry, at(now));
+        let line = list_line(&entry, at(now), ListStyle::default());
         // Eight columns, each followed by blanks; the last of them by exactly one.
         let mut rest = line.as_str();
         for _ in 0..8 {
