@@ -18,10 +18,10 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     charset,
-    data::{TLS_HANDSHAKE_RECORD, has_spoken},
+    data::has_spoken,
     line::{LineBuffer, LineEvent},
     reply::Reply,
-    tls::{Handshake, HandshakeError, SessionTls, Tls},
+    tls::{self, Handshake, HandshakeError, SessionTls, Tls},
 };
 
 /// Bytes read at once: thirty commands of ordinary length.
@@ -174,7 +174,7 @@ impl Control {
         if has_spoken(&stream) {
             let mut first = [0];
             stream.peek(&mut first).await?;
-            if first[0] != TLS_HANDSHAKE_RECORD {
+            if first[0] != tls::HANDSHAKE_RECORD {
                 return Err(UpgradeError::Injected);
             }
         }

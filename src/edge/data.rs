@@ -18,16 +18,13 @@ use tokio::{
 };
 
 use super::{
-    passive::{PassiveError, PassivePort},
-    tls::{Flow, Handshake, HandshakeError, SessionTls},
+    passive::{Parked, PassiveError, PassivePort},
+    tls::{self, Flow, Handshake, HandshakeError, SessionTls},
 };
 use crate::{
     config::{EmptyUpload, UploadEnd},
     store::transfer::Wire,
 };
-
-/// First byte of a TLS record that carries a handshake message (RFC 8446 §5.1).
-pub(super) const TLS_HANDSHAKE_RECORD: u8 = 0x16;
 
 /// How a data connection is made.
 #[derive(Clone, Debug)]
@@ -58,6 +55,9 @@ pub(super) enum DataError {
     /// The peer sent something other than TLS where TLS is required.
     #[error("data connection began without TLS")]
     ClearText,
+    /// PROT C came after the client had its handshake.
+    #[error("data connection is under TLS, and PROT C was said since")]
+    LevelChanged,
     /// The peer ended an upload before TLS began.
     #[error("data connection ended before TLS began")]
     ClosedBeforeTls,
@@ -93,6 +93,7 @@ impl DataError {
             ),
             Self::Handshake(_) => (522, "TLS handshake on the data connection failed"),
             Self::ClearText => (522, "Data connection must use TLS"),
+            Self::LevelChanged => (425, "PROT changed: use PASV or EPSV again"),
             Self::ClosedBeforeTls | Self::Io(_) => (426, "Data connection broke"),
         }
     }
@@ -117,21 +118,30 @@ pub(super) async fn establish(
     plan: &DataPlan,
     announce: impl AsyncFnOnce(),
 ) -> Result<(Box<dyn Wire>, Option<Handshake>), DataError> {
-    if port.has_arrived() {
-        let stream = port.connection(plan.connect).await?;
-        // basic-ftp closes an empty upload so early that only a finished handshake keeps it
-        // apart from a broken one: 12 of 12 clean this way (CONFORMANCE 2.3).
-        if plan.tls.is_some() && has_spoken(&stream) {
-            let ready = secure(stream, plan).await?;
-            announce().await;
-            return Ok(ready);
-        }
+    if !port.has_arrived() {
         announce().await;
-        return secure(stream, plan).await;
+        let parked = port.connection(plan.connect).await?;
+        return begin(parked, plan).await;
+    }
+    let parked = port.connection(plan.connect).await?;
+    // basic-ftp closes an empty upload so early that only a finished handshake keeps it
+    // apart from a broken one: 12 of 12 clean this way (CONFORMANCE 2.3).
+    if plan.tls.is_some() && parked.has_spoken() {
+        let ready = begin(parked, plan).await?;
+        announce().await;
+        return Ok(ready);
     }
     announce().await;
-    let stream = port.connection(plan.connect).await?;
-    secure(stream, plan).await
+    begin(parked, plan).await
+}
+
+impl Parked {
+    fn has_spoken(&self) -> bool {
+        match self {
+            Self::Untouched(stream) => has_spoken(stream),
+            Self::Secured(_) => true,
+        }
+    }
 }
 
 /// Whether bytes wait to be read. Asks the kernel itself: tokio learns of bytes a moment later.
@@ -140,37 +150,50 @@ pub(super) fn has_spoken(stream: &TcpStream) -> bool {
     matches!(socket2::SockRef::from(stream).peek(&mut byte), Ok(1))
 }
 
-async fn secure(
-    stream: TcpStream,
+/// From a connection to a wire.
+async fn begin(
+    parked: Parked,
     plan: &DataPlan,
 ) -> Result<(Box<dyn Wire>, Option<Handshake>), DataError> {
-    let Some(tls) = &plan.tls else {
-        return Ok((Box::new(stream), None));
-    };
-    let mut first = [0];
-    let peeked = tokio::time::timeout(plan.handshake, stream.peek(&mut first))
-        .await
-        .map_err(|_| HandshakeError::Timeout(plan.handshake))??;
-    if peeked == 1 && first[0] != TLS_HANDSHAKE_RECORD {
-        return Err(DataError::ClearText);
-    }
-    if peeked == 0 && plan.flow == Flow::ToServer {
-        return match plan.empty_upload {
-            EmptyUpload::Refuse => Err(DataError::ClosedBeforeTls),
-            EmptyUpload::Accept => {
-                tracing::warn!(
-                    "upload without TLS handshake accepted as empty (empty_upload_without_handshake: accept)"
-                );
-                Ok((Box::new(stream), None))
+    let (stream, handshake) = match (parked, &plan.tls) {
+        (Parked::Untouched(stream), None) => return Ok((Box::new(stream), None)),
+        (Parked::Secured(_), None) => return Err(DataError::LevelChanged),
+        (Parked::Secured(secured), Some(_)) => *secured?,
+        (Parked::Untouched(stream), Some(tls)) => {
+            if !begins_with_tls(&stream, plan).await? {
+                return Ok((Box::new(stream), None));
             }
-        };
-    }
-    let (stream, handshake) = tls.accept_data(stream, plan.flow, plan.handshake).await?;
+            tls.accept_data(stream, plan.flow, plan.handshake).await?
+        }
+    };
     let wire: Box<dyn Wire> = match plan.upload_end {
         UploadEnd::CloseNotify => Box::new(stream),
         UploadEnd::Fin => Box::new(FinIsEnd(stream)),
     };
     Ok((wire, Some(handshake)))
+}
+
+/// Waits for the first byte; `false` for an upload that is empty without one, where that is allowed.
+async fn begins_with_tls(stream: &TcpStream, plan: &DataPlan) -> Result<bool, DataError> {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(plan.handshake, stream.peek(&mut first))
+        .await
+        .map_err(|_| HandshakeError::Timeout(plan.handshake))??;
+    if peeked == 1 && first[0] != tls::HANDSHAKE_RECORD {
+        return Err(DataError::ClearText);
+    }
+    if peeked == 1 || plan.flow != Flow::ToServer {
+        return Ok(true);
+    }
+    match plan.empty_upload {
+        EmptyUpload::Refuse => Err(DataError::ClosedBeforeTls),
+        EmptyUpload::Accept => {
+            tracing::warn!(
+                "upload without TLS handshake accepted as empty (empty_upload_without_handshake: accept)"
+            );
+            Ok(false)
+        }
+    }
 }
 
 /// A TLS stream whose FIN without `close_notify` counts as the end, for devices that never send one.

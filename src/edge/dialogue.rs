@@ -436,6 +436,7 @@ async fn open_passive(session: &mut Session) -> Result<u16, Reply> {
         session.holder(),
         session.passive_address(),
         network.gate(session.peer.ip()),
+        session.early_tls(),
         session.shared.drain.tasks(),
     );
     match opened {

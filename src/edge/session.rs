@@ -15,7 +15,7 @@ use super::{
     command::{ChecksumAlgorithm, MarkerEffect},
     learn::{Learned, Quirk},
     line::LineEvent,
-    passive::{Holder, PassivePort, Reached},
+    passive::{EarlyTls, Holder, PassivePort, Reached},
     reply::Reply,
     tls::SessionTls,
 };
@@ -206,6 +206,13 @@ impl Session {
         } else {
             Ipv6Addr::UNSPECIFIED.into()
         }
+    }
+
+    /// How a client is served that wants the data handshake before its command; `None` at level C.
+    pub(super) fn early_tls(&self) -> Option<EarlyTls> {
+        let tls = self.tls.clone().filter(|_| self.protection.private)?;
+        let handshake = self.shared.timeouts.tls_handshake;
+        Some(EarlyTls { tls, handshake })
     }
 
     /// Charset of names in this session.

@@ -82,6 +82,7 @@ pub(super) async fn run(
     let Some(port) = session.passive.take() else {
         return Next::Answer(Reply::new(425, "Use PASV or EPSV first"));
     };
+    port.claim();
     if let Err(reply) = check_protection(session) {
         return Next::Answer(reply);
     }

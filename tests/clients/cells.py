@@ -61,7 +61,7 @@ CLIENTS = (
     Client("pycurl", "libcurl (pycurl)", python("pycurl_client"), uploads=True),
     Client("lftp", "lftp", ("bash", "lftp.sh"), uploads=True),
     Client("ftplib", "Python ftplib", python("ftplib_client"), uploads=True),
-    Client("aioftp", "Python aioftp", python("aioftp_client")),
+    Client("aioftp", "Python aioftp", python("aioftp_client"), quick=True),
     Client("rclone", "rclone (Go)", ("bash", "rclone.sh"), quick=True, uploads=True),
     Client("basic-ftp", "Node basic-ftp", ("node", "basic_ftp.cjs"), quick=True, uploads=True),
     Client("php", "PHP", ("php", "client.php"), modes=("explicit",), quick=True, uploads=True),

@@ -48,18 +48,18 @@ def main():
         if not cells:
             sys.exit("nothing to run")
         started = time.monotonic()
-        features = run_cells(options, binary, python, directory, cells)
+        run_cells(options, binary, python, directory, cells)
     print(f"{len(cells)} cells in {time.monotonic() - started:.0f} s")
     if options.uploads:
         sys.exit(report_uploads(cells))
-    expected = Expected(HERE / "expected.toml", features)
+    expected = Expected(HERE / "expected.toml")
     surprises = [line for cell in cells for line in expected.surprises(cell)]
     text = table(cells, expected)
     print(text)
     whole = not (options.only or options.quick or options.mode or options.tls or options.resumption)
     if whole:
         for number, entry in enumerate(expected.entries):
-            if number not in expected.used and not (entry.get("resumption") or entry.get("sometimes")):
+            if number not in expected.used:
                 surprises.append(f"expected.toml: never met: {entry}")
     if options.write_docs:
         if not whole:
@@ -122,7 +122,7 @@ def run_cells(options, binary, python, directory, cells):
     files = Files(directory / "in")
     runner = Runner(files, python, "uploads" if options.uploads else "tour")
     password_hash = hash_password(binary)
-    features, lock = set(), threading.Lock()
+    lock = threading.Lock()
     for resumption in dict.fromkeys(cell.resumption for cell in cells):
         group = [cell for cell in cells if cell.resumption == resumption]
         users = [cell.user for cell in group]
@@ -133,7 +133,6 @@ def run_cells(options, binary, python, directory, cells):
         idle = Queue()
         for server in servers:
             idle.put(server)
-        features |= servers[0].features()
 
         def one(cell):
             server = idle.get()
@@ -161,8 +160,6 @@ def run_cells(options, binary, python, directory, cells):
                 server.stop()
                 if options.keep:
                     print((server.directory / "log").read_text(errors="replace"))
-    return features
-
 
 if __name__ == "__main__":
     main()

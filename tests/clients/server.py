@@ -1,6 +1,5 @@
 """One causeway on free ports: configuration, certificates, users, metrics. Knows nothing of clients."""
 
-import ftplib
 import http.client
 import json
 import subprocess
@@ -56,14 +55,6 @@ class Server:
         connection.close()
         samples = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}
-
-    def features(self):
-        """The words of FEAT."""
-        ftp = ftplib.FTP()
-        ftp.connect("127.0.0.1", self.ports["explicit"], timeout=20)
-        lines = ftp.sendcmd("FEAT").splitlines()[1:-1]
-        ftp.close()
-        return {line.split()[0].upper() for line in lines if line.strip()}
 
     def stop(self):
         if self.child.poll() is None:

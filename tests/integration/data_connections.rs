@@ -10,6 +10,7 @@ use crate::harness::{Data, End, Raw, Server, Store, Version, on_each_store};
 on_each_store!(
     silence_inside_the_data_handshake_ends_the_transfer,
     handshake_before_and_after_the_command_both_work,
+    handshake_that_the_client_waits_for_comes_before_its_command,
 );
 
 /// The session still does a whole transfer.
@@ -137,6 +138,61 @@ fn handshake_before_and_after_the_command_both_work(store: &Store) {
 }
 
 /// CVE-1999-0351 and its opposite: the stray peer gets nothing, and takes nothing from the right one.
+/// aioftp sends no command before the data handshake is done.
+fn handshake_that_the_client_waits_for_comes_before_its_command(store: &Store) {
+    let server = Server::start(store);
+    for version in [Version::Tls12, Version::Tls13] {
+        let tls = server.tls(version);
+        let mut raw = Raw::explicit_with(&server, &tls);
+        let mut upload = raw.open_data();
+        upload.handshake().unwrap();
+        // As on every upload: a ticket would turn this client's close into a reset.
+        let tickets = tls.tickets();
+        raw.expect("STOR file", 150);
+        upload.write(b"patient").unwrap();
+        assert_eq!(upload.finish(), End::CloseNotify);
+        raw.reply().expect(226);
+        assert_eq!(tls.tickets(), tickets);
+        for (line, content) in [("RETR file", b"patient".as_slice()), ("NLST", b"file\r\n")] {
+            let mut download = raw.open_data();
+            download.handshake().unwrap();
+            assert!(download.handshake_kind().is_some());
+            raw.expect(line, 150);
+            assert_eq!(download.read_all(), (content.to_vec(), End::CloseNotify));
+            raw.reply().expect(226);
+        }
+        // A command that is refused ends the connection.
+        let mut data = raw.open_data();
+        data.handshake().unwrap();
+        raw.expect("RETR nothing", 550);
+        data.wait_closed(Duration::from_secs(10));
+        raw.expect("DELE file", 250);
+        assert_usable(&mut raw, store);
+    }
+    // Bytes that are no ClientHello are for the command to judge.
+    let mut raw = Raw::explicit(&server);
+    let mut data = raw.open_data();
+    data.send_raw(b"GET / HTTP/1.1\r\n").unwrap();
+    raw.failing_transfer("STOR file").expect(522);
+    assert_usable(&mut raw, store);
+}
+
+#[test]
+fn early_handshake_and_prot_c_after_it_do_not_mix() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set("/listeners/0/clear_text", "allow")
+        .start();
+    let mut raw = Raw::explicit(&server);
+    let mut data = raw.open_data();
+    data.handshake().unwrap();
+    raw.expect("PROT C", 200);
+    raw.failing_transfer("STOR file").expect(425);
+    data.wait_closed(Duration::from_secs(10));
+    raw.expect("PROT P", 200);
+    assert_usable(&mut raw, &store);
+}
+
 #[test]
 fn stray_peer_on_the_passive_port_is_closed_and_the_right_one_gets_in() {
     let store = Store::local();

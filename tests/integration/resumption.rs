@@ -155,6 +155,10 @@ fn enforced_refuses_a_full_handshake_with_the_reason() {
             let _ = data.handshake();
             let refused = raw.reply().expect(522).text();
             assert!(refused.contains("must resume"), "{refused}");
+            // The same where the client wants its handshake before the command.
+            let mut data = raw.open_data();
+            let _ = data.handshake();
+            raw.expect(line, 522);
         }
         let mut raw = session(&server, "alice", &server.tls(version));
         raw.store("STOR file", b"resumed");

@@ -5,6 +5,7 @@
 //! (CVE-1999-0351, CONFORMANCE E15). Always passive: PORT and EPRT do not exist here.
 
 mod address;
+mod parking;
 mod pool;
 
 use std::{
@@ -20,14 +21,19 @@ use prometheus_client::metrics::counter::Counter;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     time::timeout,
 };
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 pub use self::pool::PortPool;
 use self::pool::{Claim, Lease};
 pub(super) use self::{
     address::{PublicAddresses, Reached},
+    parking::{EarlyTls, Parked},
     pool::Holder,
 };
 use super::proxy::HeaderReader;
@@ -56,7 +62,11 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct PassivePort {
     address: SocketAddr,
-    arrival: AbortOnDropHandle<io::Result<TcpStream>>,
+    /// Whether the right peer has connected.
+    arrived: watch::Receiver<bool>,
+    /// Cancelled when the connection's command is there.
+    claimed: CancellationToken,
+    connection: AbortOnDropHandle<io::Result<Parked>>,
 }
 
 /// Why there is no data connection.
@@ -77,12 +87,14 @@ pub(super) enum PassiveError {
 }
 
 impl PassivePort {
-    /// Listens on `local` for one connection that `gate` lets in; `holder` pays for the port.
+    /// Listens on `local` for one connection that `gate` lets in; `holder` pays for the port. With
+    /// `early` a client that wants its handshake before its command gets it.
     pub(super) fn open(
         pool: &PortPool,
         holder: Holder,
         local: IpAddr,
         gate: Gate,
+        early: Option<EarlyTls>,
         tasks: &TaskTracker,
     ) -> Result<Self, PassiveError> {
         let claim = pool.claim(holder).ok_or(PassiveError::ShareUsed)?;
@@ -93,11 +105,21 @@ impl PassivePort {
             match listen(SocketAddr::new(local, lease.port)) {
                 Ok(listener) => {
                     let address = listener.local_addr()?;
-                    // Ends with the first good connection, or when the port is dropped.
-                    let arrival = tasks.spawn(accept_from(listener, gate, lease, claim));
+                    let (arrival, arrived) = watch::channel(false);
+                    let claimed = CancellationToken::new();
+                    let command = claimed.clone();
+                    // Ends with the command, or when the port is dropped.
+                    let connection = tasks.spawn(async move {
+                        let stream = accept_from(listener, gate, lease, claim).await?;
+                        stream.set_nodelay(true)?;
+                        arrival.send_replace(true);
+                        Ok(parking::park(stream, early, &command).await)
+                    });
                     return Ok(Self {
                         address,
-                        arrival: AbortOnDropHandle::new(arrival),
+                        arrived,
+                        claimed,
+                        connection: AbortOnDropHandle::new(connection),
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused.push(lease),
@@ -114,24 +136,31 @@ impl PassivePort {
 
     /// Closes the port; it is closed when this returns.
     pub(super) async fn close(self) {
-        self.arrival.abort();
+        self.connection.abort();
         // Cancelled, or a connection that nobody wants any more.
-        let _ = self.arrival.await;
+        let _ = self.connection.await;
+    }
+
+    /// The command is there: no handshake begins before the command's own time for it.
+    pub(super) fn claim(&self) {
+        self.claimed.cancel();
     }
 
     /// Whether the client is there already.
     pub(super) fn has_arrived(&self) -> bool {
-        self.arrival.is_finished()
+        *self.arrived.borrow()
     }
 
-    /// Waits for the client.
-    pub(super) async fn connection(self, deadline: Duration) -> Result<TcpStream, PassiveError> {
-        let arrival = timeout(deadline, self.arrival)
+    /// Waits until the client is there, at most for `deadline`, and for the end of a handshake that
+    /// the client wanted early.
+    pub(super) async fn connection(mut self, deadline: Duration) -> Result<Parked, PassiveError> {
+        self.claim();
+        // Gone without an arrival: the task failed, and says why below.
+        let _ = timeout(deadline, self.arrived.wait_for(|arrived| *arrived))
             .await
-            .map_err(|_| PassiveError::Timeout(deadline))?;
-        let stream = arrival.map_err(io::Error::other)??;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+            .map_err(|_| PassiveError::Timeout(deadline))?
+            .is_ok();
+        Ok(self.connection.await.map_err(io::Error::other)??)
     }
 }
 
@@ -239,7 +268,7 @@ mod tests {
             header: None,
             strangers: Counter::default(),
         };
-        PassivePort::open(pool, Holder::Address(LOCAL), LOCAL, gate, tasks)
+        PassivePort::open(pool, Holder::Address(LOCAL), LOCAL, gate, None, tasks)
     }
 
     #[tokio::test]
@@ -251,7 +280,7 @@ mod tests {
         let second = open().unwrap();
         assert!(matches!(open(), Err(PassiveError::Exhausted)));
         let _client = TcpStream::connect(first.address()).await.unwrap();
-        first.connection(Duration::from_secs(5)).await.unwrap();
+        accepted(first).await;
         assert_eq!(pool.free(), 1);
         drop(second);
         tasks.close();
@@ -277,7 +306,7 @@ mod tests {
         let mut stranger = connect_from("127.0.0.2:0", port.address()).await;
         assert_eq!(stranger.read(&mut [0]).await.unwrap_or(0), 0);
         let client = TcpStream::connect(port.address()).await.unwrap();
-        let accepted = port.connection(Duration::from_secs(5)).await.unwrap();
+        let accepted = accepted(port).await;
         assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
     }
 
@@ -299,7 +328,7 @@ mod tests {
                 );
                 client = TcpStream::connect(port.address()).await.unwrap();
             }
-            let accepted = port.connection(Duration::from_secs(5)).await.unwrap();
+            let accepted = accepted(port).await;
             assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
         }
     }
@@ -316,6 +345,13 @@ mod tests {
         assert!(same("2001:db8::1", "2001:db8::ffff:1"));
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(!same("10.0.0.1", "::1"));
+    }
+
+    async fn accepted(port: PassivePort) -> TcpStream {
+        match port.connection(Duration::from_secs(5)).await.unwrap() {
+            Parked::Untouched(stream) => stream,
+            Parked::Secured(_) => panic!("TLS that nobody asked for"),
+        }
     }
 
     async fn connect_from(from: &str, to: SocketAddr) -> TcpStream {

@@ -12,8 +12,8 @@
 //!
 //! **Tickets by direction.** A client that uploads never reads from the data connection. TLS 1.3
 //! tickets sent there stay unread, its `close` becomes a reset, and the tail of the file is lost
-//! (measured with curl, lftp, Ruby, Perl and Go). So: two tickets on control, two on downloads and
-//! listings, none on uploads, which is why the data handshake waits for the transfer command.
+//! (measured with curl, lftp, Ruby, Perl and Go). So: eight tickets on control, two on downloads
+//! and listings, none on uploads, which is why the data handshake waits for the transfer command.
 //!
 //! **One certificate a session.** FileZilla compares the certificate of a data connection with that of
 //! the control connection (CONFORMANCE 2.8). A session keeps the [`policy::Configs`] it began with,
@@ -45,6 +45,9 @@ pub use self::{
 };
 use self::{files::Files, policy::Configs, reload::Seen, resumption::Resumption};
 use crate::config;
+
+/// First byte of a TLS record that carries a handshake message (RFC 8446 §5.1).
+pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// What a data connection is for, as far as TLS cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,8 +22,11 @@ const ALPN_CONTROL: &[u8] = b"ftp";
 const ALPN_DATA: &[u8] = b"ftp-data";
 /// Protocols whose content must never be served from a data connection (ALPACA, S18).
 const ALPN_FOREIGN: [&[u8]; 3] = [b"http/1.1", b"http/1.0", b"h2"];
-/// Tickets where the client reads.
-const TICKETS: usize = 2;
+/// Tickets on control connections. Clients that use a ticket once spend one on each upload, which
+/// brings none: eight are as many as rustls clients keep, those of OpenSSL keep the newest only.
+const CONTROL_TICKETS: usize = 8;
+/// Tickets on downloads and listings.
+const DOWNLOAD_TICKETS: usize = 2;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 const ONLY_TLS13: [&SupportedProtocolVersion; 1] = [&TLS13];
@@ -101,9 +104,9 @@ impl Configs {
         };
         Ok(Self {
             certificates,
-            control: with(TICKETS, &[ALPN_CONTROL]),
+            control: with(CONTROL_TICKETS, &[ALPN_CONTROL]),
             to_server: data(0),
-            to_client: data(TICKETS),
+            to_client: data(DOWNLOAD_TICKETS),
             map_by: clients.map(|clients| clients.map_by),
         })
     }
