@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::Admin,
     auth::{Authentication, Users},
-    config::Config,
+    config::{Config, Uploads},
     edge::{Door, Network, Shared, Tls, keep_current},
     engine::Surroundings,
     listen::{Admission, Listening},
     observe::metrics::Metrics,
     shutdown::Drain,
     store::{self, Budget, Stores},
+    sweep,
 };
 
 /// After the drain deadline: aborting uploads is a request or two to the store each.
@@ -31,6 +32,7 @@ pub struct App {
     admin: Option<TcpListener>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     shared: Arc<Shared>,
+    uploads: Uploads,
 }
 
 impl App {
@@ -56,6 +58,7 @@ impl App {
                 authentication: Authentication::new(Arc::new(users)),
                 mounts: config.mounts,
                 stores: Arc::new(stores),
+                resume: config.uploads.resume,
             }),
             profiles: config.profiles,
             timeouts: config.timeouts,
@@ -106,6 +109,7 @@ impl App {
             admin,
             addresses,
             shared,
+            uploads: config.uploads,
         })
     }
 
@@ -142,6 +146,13 @@ impl App {
             Arc::clone(&shared.metrics),
             shared.drain.clone(),
             self.hangup,
+        ));
+        // Likewise.
+        loops.spawn(sweep::regularly(
+            Arc::clone(&shared.surroundings.stores),
+            self.uploads,
+            Arc::clone(&shared.metrics),
+            shared.drain.clone(),
         ));
         // The admin side stays until the last session is gone: an operator watches the drain.
         let finished = CancellationToken::new();

@@ -9,7 +9,8 @@
 //! 5. [`engine`] runs libunftp, one per connection, which dispatches the file commands;
 //! 6. [`auth`] says who a user is, [`access`] what that user may touch: only it makes a `StoreKey`;
 //! 7. [`store`] moves bytes between a data connection and S3 or a local disk;
-//! 8. [`observe`] and [`admin`] let an operator watch.
+//! 8. [`sweep`] ends what crashes left in the stores;
+//! 9. [`observe`] and [`admin`] let an operator watch.
 
 pub mod access;
 pub mod admin;
@@ -23,3 +24,4 @@ pub mod listen;
 pub mod observe;
 pub mod shutdown;
 pub mod store;
+pub mod sweep;

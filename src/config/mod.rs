@@ -13,6 +13,7 @@ mod resolve;
 mod tests;
 mod tls;
 pub(crate) mod typed;
+mod uploads;
 pub(crate) mod yaml;
 
 use std::{
@@ -32,6 +33,7 @@ pub use self::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
     },
+    uploads::Uploads,
 };
 use crate::access::Mount;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Backend>,
     /// The tree that users see; paths are unique and one of them is `/`.
     pub mounts: Vec<Mount>,
+    /// What becomes of interrupted uploads.
+    pub uploads: Uploads,
     /// Bounds on connections and memory.
     pub limits: Limits,
     /// Deadlines.

@@ -94,6 +94,8 @@ fn defaults_of_the_example_are_those_of_the_code() {
         format!("{:?}", written.timeouts),
         format!("{:?}", Timeouts::default())
     );
+    assert_eq!(written.uploads, default.uploads);
+    assert_eq!(default.uploads, Uploads::default());
     assert_eq!(written.log, default.log);
     assert_eq!(written.mounts[0].prefix, default.mounts[0].prefix);
     assert_eq!(written.mounts[0].read_only, default.mounts[0].read_only);

@@ -29,6 +29,8 @@ pub struct Surroundings {
     pub mounts: Vec<Mount>,
     /// The backends behind the mounts.
     pub stores: Arc<Stores>,
+    /// Interrupted uploads are kept.
+    pub resume: bool,
 }
 
 impl Surroundings {
@@ -91,7 +93,8 @@ impl Authenticator for Login {
             username: account.name.clone(),
         };
         let tree = Tree::new(account, &self.surroundings.mounts);
-        let view = View::new(tree, Arc::clone(&self.surroundings.stores));
+        let surroundings = &self.surroundings;
+        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume);
         view.prepare_home().await;
         self.exchange.log_in(Arc::new(view));
         Ok(principal)

@@ -69,6 +69,13 @@ pub struct DirectionLabels {
     pub direction: &'static str,
 }
 
+/// Backend of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// Configured backend name.
+    pub backend: String,
+}
+
 /// Listener of a gauge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ListenerLabels {
@@ -154,6 +161,10 @@ pub struct Metrics {
     pub transfer_seconds: Family<DirectionLabels, Histogram>,
     /// Bytes that uploads hold in memory.
     pub upload_memory: Gauge,
+    /// Unfinished uploads that the last sweep left in a store, running ones included.
+    pub uploads_unfinished: Family<BackendLabels, Gauge>,
+    /// Unfinished uploads that sweeps ended.
+    pub uploads_swept: Family<BackendLabels, Counter>,
     /// Free passive ports, where a range is configured.
     pub passive_ports_free: Family<ListenerLabels, Gauge>,
     /// Unix seconds of a certificate's last moment.
@@ -191,6 +202,8 @@ impl Metrics {
             transfer_bytes: Family::default(),
             transfer_seconds: Family::new_with_constructor(seconds),
             upload_memory: Gauge::default(),
+            uploads_unfinished: Family::default(),
+            uploads_swept: Family::default(),
             passive_ports_free: Family::default(),
             certificate_expiry: Family::default(),
             certificate_reloads: Family::default(),
@@ -202,6 +215,7 @@ impl Metrics {
             ready: Gauge::default(),
         };
         metrics.register();
+        metrics.register_uploads();
         Arc::new(metrics)
     }
 
@@ -245,12 +259,6 @@ impl Metrics {
             "From the transfer command to its final reply",
             Unit::Seconds,
             self.transfer_seconds.clone(),
-        );
-        registry.register_with_unit(
-            "upload_memory",
-            "Bytes that running uploads hold in memory",
-            Unit::Bytes,
-            self.upload_memory.clone(),
         );
         registry.register(
             "passive_ports_free",
@@ -297,6 +305,26 @@ impl Metrics {
             "ready",
             "1 while new connections are admitted",
             self.ready.clone(),
+        );
+    }
+
+    fn register_uploads(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "upload_memory",
+            "Bytes that running uploads hold in memory",
+            Unit::Bytes,
+            self.upload_memory.clone(),
+        );
+        registry.register(
+            "uploads_unfinished",
+            "Unfinished uploads that the last sweep left in a store, running ones included",
+            self.uploads_unfinished.clone(),
+        );
+        registry.register(
+            "uploads_swept",
+            "Unfinished uploads that sweeps ended",
+            self.uploads_swept.clone(),
         );
     }
 

@@ -82,7 +82,7 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
             }
             Ok(Outcome::Found(stat))
         }
-        Work::Stat => Ok(Outcome::Found(view.stat(&path).await?)),
+        Work::Stat => Ok(Outcome::Found(view.stat_or_kept(&path).await?)),
         Work::RenameSource => Ok(Outcome::Found(view.rename_source(&path).await?)),
         Work::Rename(to) => view.rename(&path, &to).await.map(|()| Outcome::Done),
         Work::RemoveFile => view.remove_file(&path).await.map(|()| Outcome::Done),

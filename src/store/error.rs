@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Somebody else changed the object meanwhile.
     Changed,
+    /// Another session is at it.
+    InUse,
     /// The restart position lies behind the end.
     OffsetBeyondEnd,
     /// Disk or quota full.
@@ -129,6 +131,12 @@ impl ErrorKind {
                 Level::DEBUG,
             ),
             Self::Changed => (450, "File was changed meanwhile", "changed", Level::WARN),
+            Self::InUse => (
+                450,
+                "Another session is uploading this file",
+                "in_use",
+                Level::INFO,
+            ),
             Self::OffsetBeyondEnd => (
                 554,
                 "Restart position is behind the end of the file",

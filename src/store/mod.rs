@@ -21,7 +21,11 @@ pub mod transfer;
 pub mod upload;
 mod view;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -98,6 +102,15 @@ pub enum Base {
     },
 }
 
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Unfinished uploads of ours that were ended because they are older than the age.
+    pub removed: u64,
+    /// Unfinished uploads of ours that are left, running ones included.
+    pub open: u64,
+}
+
 /// What not every store can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
@@ -131,6 +144,42 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Begins an upload. What the store cannot do (`base`, the name, a missing parent directory) is
     /// refused here, before a byte has moved. Must be followed by `commit` or `abort`.
     async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>>;
+
+    /// Begins an upload of a whole new object whose bytes, once interrupted ([`Upload::keep`]), stay
+    /// for `user` alone. Drops what was kept before. Where another session holds the place, or the
+    /// store can keep nothing, the upload is an ordinary one.
+    async fn write_kept(&self, key: &StoreKey, user: &str) -> Result<Box<dyn Upload>> {
+        let _ = user;
+        self.write(key, Base::Empty).await
+    }
+
+    /// What is kept of an interrupted upload of `user`: as many bytes as [`Store::resume`] can go on
+    /// from. Always less than was received: had the last byte arrived, a client that compares sizes
+    /// would take the file for stored.
+    async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
+        let _ = (key, user);
+        Ok(None)
+    }
+
+    /// Continues an interrupted upload of `user` behind its first `offset` bytes.
+    /// [`ErrorKind::OffsetBeyondEnd`] if that is not possible, [`ErrorKind::InUse`] while another session
+    /// continues it.
+    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
+        let _ = (key, user, offset);
+        Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "resume"))
+    }
+
+    /// Drops what is kept for `user`; whether there was anything.
+    async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
+        let _ = (key, user);
+        Ok(false)
+    }
+
+    /// Ends unfinished uploads of ours that have not moved for `age`, nobody else's.
+    async fn sweep(&self, age: Duration) -> Result<Swept> {
+        let _ = age;
+        Ok(Swept::default())
+    }
 
     /// Deletes a file; [`ErrorKind::NotFound`] if there is none, [`ErrorKind::IsADirectory`] for a directory.
     async fn remove_file(&self, key: &StoreKey) -> Result<()>;
@@ -204,4 +253,11 @@ pub trait Upload: Send {
 
     /// Leaves nothing behind; failures are logged, since nobody is left to tell.
     async fn abort(self: Box<Self>);
+
+    /// The upload was interrupted: keeps what was received, with `rest` behind the last part, if it was
+    /// begun for that ([`Store::write_kept`]), else aborts.
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
+        drop(rest);
+        self.abort().await;
+    }
 }

@@ -23,14 +23,20 @@ pub type Stores = BTreeMap<Arc<str>, Arc<dyn Store>>;
 pub struct View {
     tree: Tree,
     stores: Arc<Stores>,
+    /// Interrupted uploads are kept and can be continued.
+    resume: bool,
 }
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
 impl View {
-    /// The view of `tree` over `stores`.
-    pub fn new(tree: Tree, stores: Arc<Stores>) -> Self {
-        Self { tree, stores }
+    /// The view of `tree` over `stores`; `resume` keeps interrupted uploads.
+    pub fn new(tree: Tree, stores: Arc<Stores>, resume: bool) -> Self {
+        Self {
+            tree,
+            stores,
+            resume,
+        }
     }
 
     /// Whose view it is.
@@ -82,6 +88,46 @@ impl View {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Stats as SIZE, MDTM and MLST show it: what is kept of the account's own interrupted upload
+    /// stands in for the file, so that the client goes on from there.
+    pub async fn stat_or_kept(&self, path: &VirtualPath) -> Outcome<Stat> {
+        if !self.resume {
+            return self.stat(path).await;
+        }
+        let stat = match self.stat(path).await {
+            Err(Failure::Store(error)) if error.kind() == ErrorKind::NotFound => Err(error),
+            stat => Ok(stat?),
+        };
+        if let Ok((store, key)) = self.located(Action::Write, path)
+            && let Some(kept) = self.kept(store, &key, stat.as_ref().ok()).await?
+        {
+            return Ok(kept);
+        }
+        Ok(stat?)
+    }
+
+    /// What is kept of the account's own interrupted upload. A file that was completed since then has
+    /// made it worthless: a client that appends to that file must not be led to the old bytes.
+    async fn kept(
+        &self,
+        store: &Arc<dyn Store>,
+        key: &StoreKey,
+        present: Option<&Stat>,
+    ) -> Outcome<Option<Stat>> {
+        if present.is_some_and(|present| present.kind == Kind::Directory) {
+            return Ok(None);
+        }
+        let user = &self.account().name;
+        let Some(kept) = store.kept(key, user).await? else {
+            return Ok(None);
+        };
+        if present.is_some_and(|present| present.modified > kept.modified) {
+            store.forget(key, user).await?;
+            return Ok(None);
+        }
+        Ok(Some(kept))
     }
 
     /// Lists a directory, mount points included.
@@ -144,7 +190,8 @@ impl View {
     }
 
     /// Begins to replace or create a file (`append: None`), or to continue the present one from
-    /// `append` bytes on ([`AppendFrom::End`]: all it has).
+    /// `append` bytes on ([`AppendFrom::End`]: all it has). Where interrupted uploads are kept, the
+    /// account's own comes before the present file.
     pub async fn write(
         &self,
         path: &VirtualPath,
@@ -160,6 +207,25 @@ impl View {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error.into()),
         };
+        if self.resume
+            && let Some(from) = append
+            && let Some(kept) = self.kept(store, &key, present.as_ref()).await?
+        {
+            let offset = match from {
+                AppendFrom::End => kept.size,
+                AppendFrom::Offset(offset) => offset,
+            };
+            // A position behind both is the store's to refuse: another session may be at it.
+            let fits_file = present
+                .as_ref()
+                .is_some_and(|present| offset <= present.size);
+            if offset > 0 && (offset <= kept.size || !fits_file) {
+                if present.is_some() {
+                    self.located(Action::Overwrite, path)?;
+                }
+                return Ok(store.resume(&key, &self.account().name, offset).await?);
+            }
+        }
         let base = match (append, present) {
             (None | Some(AppendFrom::End | AppendFrom::Offset(0)), None) => Base::Empty,
             (Some(AppendFrom::Offset(_)), None) => {
@@ -184,13 +250,24 @@ impl View {
                 }
             }
         };
+        if self.resume && base == Base::Empty {
+            return Ok(store.write_kept(&key, &self.account().name).await?);
+        }
         Ok(store.write(&key, base).await?)
     }
 
-    /// Deletes a file.
+    /// Deletes a file, and what is kept of an interrupted upload of it.
     pub async fn remove_file(&self, path: &VirtualPath) -> Outcome<()> {
         let (store, key) = self.located(Action::Delete, path)?;
-        Ok(store.remove_file(&key).await?)
+        let removed = store.remove_file(&key).await;
+        if self.resume && store.forget(&key, &self.account().name).await? {
+            return match removed {
+                // SIZE showed it, so it can be deleted.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => Ok(removed?),
+            };
+        }
+        Ok(removed?)
     }
 
     /// Makes a directory.

@@ -42,6 +42,8 @@ mod passive;
 mod profiles;
 /// PROXY headers of a load balancer, on control and data connections.
 mod proxy;
+/// Interrupted uploads that their user continues.
+mod resume;
 /// Whose TLS session a data connection may resume, and where it must.
 mod resumption;
 /// Long or large: run by `./tests/soak`, with small forms in every run.

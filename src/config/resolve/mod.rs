@@ -6,6 +6,7 @@ mod mounts;
 mod passive;
 mod profiles;
 mod tls;
+mod uploads;
 
 use std::{
     collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
@@ -18,6 +19,7 @@ use self::{
     mounts::mounts,
     profiles::profiles,
     tls::{TLS, tls},
+    uploads::uploads,
 };
 use super::{
     Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
@@ -31,13 +33,14 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 10] = [
+const ROOT: [&str; 11] = [
     "listeners",
     "profiles",
     "tls",
     "users",
     "backends",
     "mounts",
+    "uploads",
     "limits",
     "timeouts",
     "admin",
@@ -81,9 +84,10 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL},
         profiles::PROFILE,
         tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
+        uploads::UPLOADS,
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 19] = [
+    let tables: [&[&str]; 20] = [
         &ROOT,
         &LISTENER,
         &TLS,
@@ -98,6 +102,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &FS,
         &S3,
         &MOUNT,
+        &UPLOADS,
         &LIMITS,
         &TIMEOUTS,
         &log,
@@ -138,6 +143,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         .and_then(|table| table.file("file", "the path of the users file"));
     let backends = backends(root);
     let mounts = mounts(root);
+    let uploads = uploads(root);
     let timeouts = match root.table("timeouts", &TIMEOUTS) {
         Some(table) => timeouts(&table),
         None => Some(Timeouts::default()),
@@ -170,6 +176,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         users_file: users_file?,
         backends: backends?.1,
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
+        uploads: uploads?,
         limits: limits?,
         timeouts: timeouts?,
         admin: admin?,

@@ -9,6 +9,7 @@
 //! Every call blocks, so each runs on Tokio's blocking threads; nothing holds such a thread while it
 //! waits for a client. Why not OpenDAL's `fs`: `docs/decisions/0002-local-disk-without-opendal.md`.
 
+mod kept;
 mod read;
 mod upload;
 
@@ -19,7 +20,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -30,8 +31,10 @@ use cap_std::{
 };
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
-use self::upload::LocalUpload;
-use super::{Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
+use self::upload::{LocalUpload, Start};
+use super::{
+    Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Swept, Upload,
+};
 use crate::{
     access::StoreKey,
     config::{FsBackend, SetTime},
@@ -71,7 +74,8 @@ impl LocalStore {
                 return Err(io::Error::from(io::ErrorKind::NotADirectory));
             }
             let uploads = root.open_dir(UPLOADS)?;
-            upload::sweep(&uploads)?;
+            // What is kept for users has an age, which a later sweep is told.
+            kept::sweep(&uploads, None)?;
             Ok((root, uploads))
         };
         let (root, uploads) = open().map_err(|error| StoreError::from_io("open", error))?;
@@ -253,10 +257,49 @@ impl Store for LocalStore {
 
     async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>> {
         let key = key.clone();
+        let start = Start::Base(base);
         let upload = self
-            .blocking("write", move |store| LocalUpload::begin(store, &key, base))
+            .blocking("write", move |store| LocalUpload::begin(store, &key, start))
             .await?;
         Ok(Box::new(upload))
+    }
+
+    async fn write_kept(&self, key: &StoreKey, user: &str) -> Result<Box<dyn Upload>> {
+        let (key, start) = (key.clone(), Start::Keep(kept::name(key, user)));
+        let upload = self
+            .blocking("write", move |store| LocalUpload::begin(store, &key, start))
+            .await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
+        let name = kept::name(key, user);
+        self.blocking("kept", move |store| kept::stat(&store.uploads, &name))
+            .await
+    }
+
+    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
+        let (key, start) = (key.clone(), Start::Resume(kept::name(key, user), offset));
+        let upload = self
+            .blocking("resume", move |store| {
+                LocalUpload::begin(store, &key, start)
+            })
+            .await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
+        let name = kept::name(key, user);
+        self.blocking("forget", move |store| kept::forget(&store.uploads, &name))
+            .await
+    }
+
+    async fn sweep(&self, age: Duration) -> Result<Swept> {
+        self.blocking("sweep", move |store| {
+            kept::sweep(&store.uploads, Some(age))
+                .map_err(|error| StoreError::from_io("sweep", error))
+        })
+        .await
     }
 
     async fn remove_file(&self, key: &StoreKey) -> Result<()> {

@@ -1,19 +1,19 @@
 //! Uploads to a temporary file that a rename publishes.
 
 use std::{
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::{Arc, PoisonError},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{FlockOperation, OFlags, flock, ioctl_ficlone};
+use cap_std::fs::{Dir, File, MetadataExt, OpenOptions};
+use rustix::fs::{FlockOperation, flock, ioctl_ficlone};
 
 use super::{
     super::{Base, Kind, Result, Stat, Upload},
-    ErrorKind, LocalStore, StoreError, blocking, new_name, parent, read, stat_of,
+    ErrorKind, LocalStore, StoreError, blocking, kept, new_name, parent, read, stat_of,
 };
 use crate::access::StoreKey;
 
@@ -37,28 +37,54 @@ struct State {
     temporary: Temporary,
 }
 
-/// A file in the upload area; unlinked when dropped before it was published.
+/// What an upload begins with.
+pub(super) enum Start {
+    /// The first bytes of the present file, or nothing.
+    Base(Base),
+    /// Nothing, under the name that an interrupted upload is kept by.
+    Keep(String),
+    /// The first bytes of what is kept by this name.
+    Resume(String, u64),
+}
+
+/// A file in the upload area; unlinked when dropped before it was published or kept.
 ///
 /// The unlink in `drop` blocks, but is one call, and the alternative is litter until the next start.
-struct Temporary {
+pub(super) struct Temporary {
     uploads: Arc<Dir>,
     name: String,
-    file: File,
-    published: bool,
+    pub(super) file: File,
+    /// An interruption leaves it for its user.
+    lasting: bool,
+    /// Published or kept.
+    settled: bool,
 }
 
 impl LocalUpload {
-    pub(super) fn begin(store: &LocalStore, key: &StoreKey, base: Base) -> Result<Self> {
+    pub(super) fn begin(store: &LocalStore, key: &StoreKey, start: Start) -> Result<Self> {
         let target = new_name("write", key)?.to_owned();
         refuse_directory(store, key)?;
-        let mut temporary = Temporary::create(&store.uploads)
-            .map_err(|error| StoreError::from_io("write", error))?;
-        let version = match base {
-            Base::Empty => None,
-            Base::Present { bytes, version } => {
-                temporary.copy_from(store, &target, bytes, version.as_deref())?;
-                version
+        let create = || {
+            Temporary::create(&store.uploads).map_err(|error| StoreError::from_io("write", error))
+        };
+        let mut version = None;
+        let temporary = match start {
+            Start::Base(Base::Empty) => create()?,
+            Start::Base(Base::Present {
+                bytes,
+                version: present,
+            }) => {
+                let mut temporary = create()?;
+                temporary.copy_from(store, &target, bytes, present.as_deref())?;
+                version = present;
+                temporary
             }
+            Start::Keep(name) => match kept::create(&store.uploads, name)? {
+                Some(temporary) => temporary,
+                // Another session of this user writes the file; two uploads never mix.
+                None => create()?,
+            },
+            Start::Resume(name, offset) => kept::open(&store.uploads, name, offset)?,
         };
         let state = State {
             store: store.clone(),
@@ -117,6 +143,16 @@ impl Upload for LocalUpload {
             tracing::warn!(%error, "an aborted upload may have left its temporary file");
         }
     }
+
+    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        let kept = blocking("keep", move || state.temporary.keep(&rest));
+        if let Err(error) = kept.await {
+            tracing::warn!(%error, "an interrupted upload could not be kept");
+        }
+    }
 }
 
 impl State {
@@ -142,7 +178,7 @@ impl State {
             .uploads
             .rename(&self.temporary.name, &self.store.root, &self.target)
             .map_err(failed)?;
-        self.temporary.published = true;
+        self.temporary.settled = true;
         drop(commit);
         self.store
             .sync_directory(parent(&self.target))
@@ -164,7 +200,8 @@ impl Temporary {
                 uploads: uploads.clone(),
                 name,
                 file,
-                published: false,
+                lasting: false,
+                settled: false,
             };
             // A sweep between the two calls above holds the lock, or has already unlinked the file.
             if flock(&temporary.file, FlockOperation::NonBlockingLockExclusive).is_ok()
@@ -174,6 +211,34 @@ impl Temporary {
             }
         }
         Err(io::ErrorKind::ResourceBusy.into())
+    }
+
+    /// A locked file that outlives an interruption.
+    pub(super) fn lasting(uploads: &Arc<Dir>, name: String, file: File) -> Self {
+        Self {
+            uploads: uploads.clone(),
+            name,
+            file,
+            lasting: true,
+            settled: false,
+        }
+    }
+
+    /// Leaves the file to its user, if it is of use. What the disk has must be what SIZE says, also
+    /// after a loss of power.
+    fn keep(&mut self, rest: &[Bytes]) -> Result<()> {
+        let failed = |error| StoreError::from_io("keep", error);
+        if !self.lasting {
+            return Ok(());
+        }
+        for chunk in rest {
+            self.file.write_all(chunk).map_err(failed)?;
+        }
+        if self.file.metadata().map_err(failed)?.len() > 1 {
+            self.file.sync_all().map_err(failed)?;
+            self.settled = true;
+        }
+        Ok(())
     }
 
     /// Begins with the first `bytes` of the present file, shared with it where the file system can.
@@ -196,8 +261,8 @@ impl Temporary {
         if ioctl_ficlone(&self.file, &present).is_ok() {
             self.file.set_len(bytes).map_err(failed)?;
         } else {
-            let copied =
-                io::copy(&mut (&mut present).take(bytes), &mut self.file).map_err(failed)?;
+            let copied = io::copy(&mut io::Read::take(&mut present, bytes), &mut self.file)
+                .map_err(failed)?;
             if copied != bytes {
                 return Err(StoreError::new(ErrorKind::Changed, "write"));
             }
@@ -209,7 +274,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if self.published {
+        if self.settled {
             return;
         }
         match self.uploads.remove_file(&self.name) {
@@ -219,34 +284,6 @@ impl Drop for Temporary {
             _ => {}
         }
     }
-}
-
-/// Removes temporary files that no living process holds.
-pub(super) fn sweep(uploads: &Dir) -> io::Result<()> {
-    let mut removed = 0_u32;
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    for entry in uploads.entries()? {
-        let entry = entry?;
-        let swept = entry.open_with(&options).and_then(|file| {
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            entry.remove_file()
-        });
-        match swept {
-            Ok(()) => removed += 1,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => tracing::warn!(%error, "cannot sweep an entry of the upload area"),
-        }
-    }
-    if removed > 0 {
-        tracing::info!(
-            removed,
-            "removed temporary files of uploads that a stop cut off"
-        );
-    }
-    Ok(())
 }
 
 fn refuse_directory(store: &LocalStore, key: &StoreKey) -> Result<()> {

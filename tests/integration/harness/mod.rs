@@ -9,6 +9,7 @@ mod data;
 mod deadline;
 mod peers;
 mod raw;
+mod relay;
 mod server;
 mod store;
 mod tls;
@@ -20,6 +21,7 @@ pub(crate) use self::{
     deadline::until,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::Raw,
+    relay::Relay,
     server::{Builder, PASSWORD, Server, http_get, password_hash, users_file, write_certificates},
     store::Store,
     tls::{Tls, Version},

@@ -46,6 +46,12 @@ impl Link {
         }
     }
 
+    /// The same through a relay.
+    pub(crate) fn through(mut self, relay: &super::Relay) -> Self {
+        self.address = relay.address;
+        self
+    }
+
     /// The same over IPv6.
     pub(crate) fn on_ipv6(mut self, server: &Server) -> Self {
         self.address = match self.mode {
@@ -207,6 +213,15 @@ impl Lftp {
     }
 
     fn run(link: &Link, action: &str) -> (Replies, String) {
+        let (dialogue, output) = succeed(Self::command(link, action));
+        (
+            replies(&dialogue, |line| line.strip_prefix("<--- ")),
+            output,
+        )
+    }
+
+    /// One try, no second one by itself.
+    pub(crate) fn command(link: &Link, action: &str) -> Command {
         let scheme = match link.mode {
             Mode::Explicit => "ftp",
             Mode::Implicit => "ftps",
@@ -216,7 +231,7 @@ impl Lftp {
             Version::Tls13 => "1.3",
         };
         let script = format!(
-            "set net:max-retries 1; set net:timeout 60; set cmd:fail-exit yes; \
+            "set net:max-retries 1; set net:reconnect-interval-base 1; set net:timeout 60; set cmd:fail-exit yes; \
              set cmd:interactive no; set xfer:use-temp-file no; set xfer:clobber yes; \
              set ssl:ca-file {ca}; set ssl:verify-certificate yes; \
              set ssl:priority \"NORMAL:-VERS-ALL:+VERS-TLS{version}\"; \
@@ -232,11 +247,7 @@ impl Lftp {
             .args(["--norc", "-c", &script])
             .env("LC_ALL", "C.UTF-8");
         command.env("HOME", &link.scratch);
-        let (dialogue, output) = succeed(command);
-        (
-            replies(&dialogue, |line| line.strip_prefix("<--- ")),
-            output,
-        )
+        command
     }
 }
 

@@ -419,6 +419,13 @@ impl Raw {
         }
     }
 
+    /// As [`Raw::failing_transfer`], with a passive port asked for before.
+    #[track_caller]
+    pub(crate) fn failing_transfer_with_data(&mut self, line: &str) -> Reply {
+        let _data = self.open_data();
+        self.failing_transfer(line)
+    }
+
     /// Names in the current directory, by NLST.
     #[track_caller]
     pub(crate) fn names(&mut self, line: &str) -> Vec<String> {

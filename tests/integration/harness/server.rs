@@ -149,6 +149,19 @@ impl Server {
             .sum()
     }
 
+    /// Ends the process without a warning and starts it again with the same configuration.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        let (child, reader, arriving) = spawn(self.directory.path(), &self.log);
+        self.child = child;
+        self.reader = Some(reader);
+        self.learn_addresses(&arriving);
+    }
+
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
@@ -281,27 +294,8 @@ impl Builder {
         let file = directory.path().join("causeway.yaml");
         fs::write(&file, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
 
-        let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
-            .args(["serve", "-c"])
-            .arg(&file)
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = child.stderr.take().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, arriving) = mpsc::channel();
-        let sink = log.clone();
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(stderr).lines() {
-                let Ok(line) = line else { break };
-                sink.lock().unwrap().push(line.clone());
-                // Nobody listens once the server is ready.
-                let _ = lines.send(line);
-            }
-        });
+        let (child, reader, arriving) = spawn(directory.path(), &log);
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server {
@@ -368,6 +362,34 @@ impl Server {
             "not all announced: {bound:?}"
         );
     }
+}
+
+/// Runs the binary on the configuration in `directory`; its log goes to `log` and, until it is ready,
+/// to the receiver.
+fn spawn(
+    directory: &Path,
+    log: &Arc<Mutex<Vec<String>>>,
+) -> (Child, JoinHandle<()>, mpsc::Receiver<String>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
+        .args(["serve", "-c", "causeway.yaml"])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let (lines, arriving) = mpsc::channel();
+    let sink = Arc::clone(log);
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(stderr).lines() {
+            let Ok(line) = line else { break };
+            sink.lock().unwrap().push(line.clone());
+            // Nobody listens once the server is ready.
+            let _ = lines.send(line);
+        }
+    });
+    (child, reader, arriving)
 }
 
 /// Writes `ca.pem`, `cert.pem` and `key.pem`; gives the authority. The leaf is not its own

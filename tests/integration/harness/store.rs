@@ -153,6 +153,13 @@ impl Store {
         files
     }
 
+    /// Files or objects that anybody but causeway may take for one: without those that it hides.
+    pub(crate) fn visible(&self) -> BTreeSet<String> {
+        let mut files = self.files();
+        files.retain(|name| !name.starts_with(".causeway-uploads/"));
+        files
+    }
+
     /// Directories on a disk, marker objects in a bucket, both without the slash; homes left out,
     /// and the area for uploads under way, whose content counts as files.
     pub(crate) fn directories(&self) -> BTreeSet<String> {

@@ -1,0 +1,28 @@
+//! Uploads: what becomes of interrupted ones.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::super::{Uploads, typed::Table};
+
+/// A month: what is kept longer is forgotten, not interrupted.
+const KEEP_SECONDS: RangeInclusive<u64> = 1..=30 * 24 * 3600;
+const SWEEP_SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
+
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
+
+pub(super) const UPLOADS: [&str; 3] = ["resume", "keep_seconds", "sweep_seconds"];
+
+pub(super) fn uploads(root: &Table<'_>) -> Option<Uploads> {
+    let Some(table) = root.table("uploads", &UPLOADS) else {
+        return Some(Uploads::default());
+    };
+    let default = Uploads::default();
+    let resume = table.choice("resume", &SWITCH);
+    let keep = table.integer("keep_seconds", default.keep.as_secs(), KEEP_SECONDS);
+    let sweep = table.integer("sweep_seconds", default.sweep.as_secs(), SWEEP_SECONDS);
+    Some(Uploads {
+        resume: resume?.unwrap_or(default.resume),
+        keep: Duration::from_secs(keep?),
+        sweep: Duration::from_secs(sweep?),
+    })
+}
