@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Admin,
-    auth::{Authentication, Users},
-    config::{Config, Uploads},
+    auth::{self, Authentication, Hashing, Names, Source, UserStore},
+    config::{Config, SourceKind, Uploads},
     edge::{Door, Network, Shared, Tls, keep_current},
     engine::Surroundings,
     listen::{Admission, Listening},
@@ -28,7 +28,8 @@ pub struct App {
     listeners: Vec<Listening>,
     /// Of the listeners, for their certificates.
     doors: Vec<Arc<Door>>,
-    hangup: Option<Signal>,
+    users: Arc<UserStore>,
+    hangups: [Option<Signal>; 2],
     admin: Option<TcpListener>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     shared: Arc<Shared>,
@@ -41,12 +42,15 @@ impl App {
     /// # Errors
     /// The first thing that cannot be opened, with its name.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let users = Users::load(&config.users_file)?;
-        let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
-        if !unknown.is_empty() {
-            let file = config.users_file.display();
-            anyhow::bail!("{file}: {}", unknown.join("; "));
-        }
+        let metrics = Metrics::new();
+        let hashing = Arc::new(Hashing::default());
+        let names = Names::of(&config);
+        let users = UserStore::open(&config.auth, names, hashing, Arc::clone(&metrics))?;
+        let users = Arc::new(users);
+        let sources = config.auth.sources.iter().map(|source| match source {
+            SourceKind::Users => Arc::clone(&users) as Arc<dyn Source>,
+        });
+        let authentication = Authentication::new(sources.collect());
         let mut stores = Stores::new();
         for (name, backend) in &config.backends {
             let opened = store::open(backend, &config.timeouts)
@@ -55,7 +59,7 @@ impl App {
         }
         let shared = Arc::new(Shared {
             surroundings: Arc::new(Surroundings {
-                authentication: Authentication::new(Arc::new(users)),
+                authentication,
                 mounts: config.mounts,
                 stores: Arc::new(stores),
                 resume: config.uploads.resume,
@@ -65,7 +69,7 @@ impl App {
             login_failures: config.limits.login_failures,
             checksum_bytes: config.limits.checksum_bytes,
             budget: Budget::new(config.limits.upload_memory_bytes),
-            metrics: Metrics::new(),
+            metrics,
             drain: Drain::default(),
         });
         let admission = Admission::new(
@@ -105,7 +109,8 @@ impl App {
         Ok(Self {
             listeners,
             doors,
-            hangup: None,
+            users,
+            hangups: [None, None],
             admin,
             addresses,
             shared,
@@ -118,10 +123,11 @@ impl App {
         &self.addresses
     }
 
-    /// Looks at the certificate files at once when `hangup` comes, besides every few seconds.
+    /// Looks at the certificate files and the users files at once when their hangup comes, besides every
+    /// few seconds.
     #[must_use]
-    pub fn reload_on(self, hangup: Option<Signal>) -> Self {
-        Self { hangup, ..self }
+    pub fn reload_on(self, hangups: [Option<Signal>; 2]) -> Self {
+        Self { hangups, ..self }
     }
 
     /// Serves until `stop` completes, then drains: no new connections, running transfers finish until
@@ -140,12 +146,18 @@ impl App {
         for listener in self.listeners {
             loops.spawn(listener.run(Arc::clone(&shared)));
         }
-        // Ends when the drain begins.
+        // Both end when the drain begins.
+        let [certificates_hangup, users_hangup] = self.hangups;
         loops.spawn(keep_current(
             self.doors,
             Arc::clone(&shared.metrics),
             shared.drain.clone(),
-            self.hangup,
+            certificates_hangup,
+        ));
+        loops.spawn(auth::keep_current(
+            self.users,
+            shared.drain.clone(),
+            users_hangup,
         ));
         // Likewise.
         loops.spawn(sweep::regularly(

@@ -25,3 +25,4 @@ pub mod observe;
 pub mod shutdown;
 pub mod store;
 pub mod sweep;
+pub mod watch;

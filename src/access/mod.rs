@@ -4,8 +4,20 @@
 //! Knows nothing of sockets, stores or clocks. Called by [`crate::edge`] (paths) and
 //! [`crate::store`] (keys).
 
+mod account;
+mod action;
+mod explain;
 mod path;
+mod rule;
+mod template;
 mod tree;
 
+pub use account::{
+    Account, AccountLimits, Circumstances, Conditions, FileNames, Hours, NotAdmitted, Quota, Window,
+};
+pub use action::{Action, Actions};
+pub use explain::{Question, Step, explain};
 pub use path::{PathError, VirtualPath};
-pub use tree::{Account, Action, Denied, Mount, StoreKey, Tree};
+pub use rule::{Pattern, Rule};
+pub use template::{check as check_template, check_home};
+pub use tree::{Denied, Grounds, Mount, StoreKey, Tree};

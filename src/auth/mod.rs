@@ -1,17 +1,23 @@
-//! Who a user is: the users file and its password hashes.
+//! Who a user is: sources of users, tried in the configured order, and the checks of passwords.
 //!
 //! Owns passwords and their cost. Knows nothing of FTP or of what an account may do ([`crate::access`]).
 //! Called by the engine's authentication pipeline.
 
+mod document;
+mod hashing;
+pub mod password;
 mod users;
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
-use tokio::sync::Semaphore;
+use async_trait::async_trait;
 
-pub use users::{Users, UsersError};
-
-use crate::access::Account;
+pub use self::{
+    document::{Document, FOREIGN_BYTES, Groups, LoginBy, Names, Settings, name_problem},
+    hashing::{Busy, Hashing},
+    users::{UserStore, Users, UsersError, keep_current},
+};
+use crate::access::{Account, Circumstances};
 
 /// One try to log in.
 pub struct Attempt {
@@ -23,6 +29,10 @@ pub struct Attempt {
     pub identities: Vec<String>,
     /// The client's address.
     pub peer: SocketAddr,
+    /// Name of the listener.
+    pub listener: Arc<str>,
+    /// The control connection is under TLS.
+    pub encrypted: bool,
 }
 
 /// What a client proves itself with.
@@ -33,57 +43,124 @@ pub enum Proof {
     Certificate,
 }
 
+/// Where users come from.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// One word for logs and metrics: `users`, `http`, `ldap`, …
+    fn name(&self) -> &'static str;
+
+    /// Decides about one attempt. A remote source must end within its own deadline and hold no more
+    /// than a bounded number of attempts. The conditions of the account (`enabled`, networks, hours …)
+    /// are looked at by the caller.
+    async fn log_in(&self, attempt: &Attempt) -> Verdict;
+
+    /// Whether it surely has a user of this name, if that is known at once. For logs, never for an
+    /// answer to a client.
+    fn knows(&self, user: &str) -> bool {
+        let _ = user;
+        false
+    }
+
+    /// Spends what checking a wrong password would have cost, after no source knew the user: the time
+    /// of an answer must not tell who exists.
+    async fn pretend(&self, attempt: &Attempt) {
+        let _ = attempt;
+    }
+}
+
+/// What a source says. The texts are for the log and hold no secret.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is who it says.
+    Accepted(Arc<Account>),
+    /// The user is known here and has not proved itself; no other source is asked.
+    Refused(String),
+    /// Not known here: the next source is asked.
+    Unknown,
+    /// Cannot tell now. Nobody gets in, and no other source is asked: it might know another user of
+    /// the name.
+    Unavailable(String),
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// 230.
+    Welcome(Arc<Account>),
+    /// 530, always with the same words.
+    Refused,
+    /// Try again later.
+    Unavailable,
+}
+
 /// Checks attempts against the configured sources.
 #[derive(Debug)]
 pub struct Authentication {
-    users: Arc<Users>,
-    /// A hash takes tens of milliseconds and megabytes: as many at once as there are cores.
-    hashing: Semaphore,
+    sources: Vec<Arc<dyn Source>>,
 }
 
 impl Authentication {
-    /// Authentication by the users file.
-    pub fn new(users: Arc<Users>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Self {
-            users,
-            hashing: Semaphore::new(cores),
-        }
+    /// Authentication by `sources`, in this order.
+    pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
+        Self { sources }
     }
 
     /// Whether some source has a user of this name. For logs, never for an answer to a client.
     pub fn knows(&self, name: &str) -> bool {
-        self.users.knows(name)
+        self.sources.iter().any(|source| source.knows(name))
     }
 
-    /// Whether a certificate with these identities is all that the user needs. Cheap: no hash.
-    pub fn needs_no_password(&self, user: &str, identities: &[String]) -> bool {
-        self.users.verify_certificate(user, identities).is_some()
+    /// Decides about an attempt at the time `now`. Why it is refused goes to the log.
+    ///
+    /// An attempt with a certificate alone that no source accepts costs nothing: it is asked at USER,
+    /// and the password decides.
+    pub async fn log_in(&self, attempt: &Attempt, now: SystemTime) -> Outcome {
+        for source in &self.sources {
+            let name = source.name();
+            match source.log_in(attempt).await {
+                Verdict::Accepted(account) => return admit(account, attempt, now, name),
+                Verdict::Refused(reason) => {
+                    if matches!(attempt.proof, Proof::Password(_)) {
+                        tracing::info!(source = name, reason, "login refused by its source");
+                    }
+                    return Outcome::Refused;
+                }
+                Verdict::Unknown => {}
+                Verdict::Unavailable(reason) => {
+                    tracing::error!(source = name, reason, "authentication source cannot answer");
+                    return Outcome::Unavailable;
+                }
+            }
+        }
+        if matches!(attempt.proof, Proof::Password(_)) {
+            for source in &self.sources {
+                source.pretend(attempt).await;
+            }
+        }
+        Outcome::Refused
     }
+}
 
-    /// The name of the profile of an account.
-    pub fn profile(&self, account: &str) -> Option<&str> {
-        self.users.profile(account)
-    }
-
-    /// The account, or `None` for an unknown user and a wrong password alike, after the same work.
-    pub async fn log_in(&self, attempt: Attempt) -> Option<Arc<Account>> {
-        let Attempt {
-            user,
-            proof,
-            identities,
-            ..
-        } = attempt;
-        let password = match proof {
-            Proof::Certificate => return self.users.verify_certificate(&user, &identities),
-            Proof::Password(password) => password,
-        };
-        // Held over the hash. The semaphore is never closed.
-        let _permit = self.hashing.acquire().await.ok()?;
-        let users = Arc::clone(&self.users);
-        let verify = move || users.verify(&user, &password, &identities);
-        // Off the async workers; a panic in a hash is a failed login.
-        tokio::task::spawn_blocking(verify).await.ok().flatten()
+/// The account's own conditions, after the proof, so that they tell a stranger nothing.
+fn admit(
+    account: Arc<Account>,
+    attempt: &Attempt,
+    now: SystemTime,
+    source: &'static str,
+) -> Outcome {
+    let circumstances = Circumstances {
+        now,
+        address: attempt.peer.ip(),
+        listener: &attempt.listener,
+        encrypted: attempt.encrypted,
+    };
+    match account.conditions.admit(&circumstances) {
+        Ok(()) => Outcome::Welcome(account),
+        Err(reason) => {
+            let user = account.name.as_str();
+            tracing::warn!(source, user, %reason, "proved itself and may not log in");
+            Outcome::Refused
+        }
     }
 }
 

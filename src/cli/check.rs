@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, io, io::Write as _, path::Path, time::SystemTime}
 
 use super::Failure;
 use crate::{
-    auth::Users,
+    auth::{Names, Users},
     config::{Backend, Config, Listener},
     edge::{Tls, Validity},
 };
@@ -20,16 +20,23 @@ fn check(file: &Path) -> Result<String, Failure> {
     let config = Config::load(file)?;
     let mut mistakes = Vec::new();
     let mut warnings = Vec::new();
-    let users = match Users::load(&config.users_file) {
-        Ok(users) => {
+    let names = Names::of(&config);
+    let loaded = config
+        .auth
+        .users
+        .as_ref()
+        .map(|files| Users::load(files, &names));
+    let users = match loaded {
+        None => 0,
+        Some(Ok(users)) => {
             warnings.extend(useless_certificates(&config, &users));
-            let unknown = users.unknown_profiles(|name| config.profiles.contains_key(name));
-            let file = config.users_file.display();
-            mistakes.extend(unknown.iter().map(|mistake| format!("{file}: {mistake}")));
+            warnings.extend(users.with_weak_hashes().map(|name| {
+                format!("warning: user {name:?} has an MD5 hash, which falls in minutes: give a new password\n")
+            }));
             users.len()
         }
-        Err(errors) => {
-            mistakes.extend(errors.to_string().lines().map(str::to_owned));
+        Some(Err(errors)) => {
+            mistakes.extend(errors.lines());
             0
         }
     };
@@ -232,12 +239,12 @@ mod tests {
     #[test]
     fn profile_that_only_the_users_file_knows_is_a_mistake() {
         let directory = directory_with_configuration();
-        let hash = Users::hash("word").unwrap();
+        let hash = crate::auth::password::Hash::make("word").unwrap();
         let users = format!("users: [{{name: a, password_hash: {hash:?}, profile: old}}]");
         fs::write(directory.path().join("users.yaml"), users).unwrap();
         let file = directory.path().join("causeway.yaml");
         let failure = check(&file).unwrap_err().to_string();
-        let expected = "user \"a\": no profile has the name \"old\"";
+        let expected = "users[0].profile: no profile has the name \"old\"";
         assert!(failure.contains(expected), "{failure}");
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, format!("{text}profiles: {{old: {{}}}}\n")).unwrap();

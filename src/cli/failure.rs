@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use crate::config::ConfigErrors;
+use crate::{auth::UsersError, config::ConfigErrors};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ impl From<ConfigErrors> for Failure {
 /// A configuration error keeps its exit code even if the app found it (the users file, say).
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
+        if let Some(errors) = error
+            .chain()
+            .find_map(|cause| cause.downcast_ref::<UsersError>())
+        {
+            return Self::Configuration(errors.lines());
+        }
         match error
             .chain()
             .find_map(|cause| cause.downcast_ref::<ConfigErrors>())

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use anyhow::{Context as _, bail};
 
 use super::Failure;
-use crate::auth::Users;
+use crate::auth::password::Hash;
 
 /// More than any client sends in a PASS command.
 const LINE_BYTES: u64 = 4096;
@@ -16,7 +16,7 @@ pub(super) fn run() -> Result<(), Failure> {
     } else {
         read_line()
     }?;
-    let hash = Users::hash(&password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
+    let hash = Hash::make(&password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
     writeln!(io::stdout(), "{hash}")?;
     Ok(())
 }

@@ -20,7 +20,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 /// What SIGHUP means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hangup {
-    /// Certificate files are looked at, as is the custom of servers.
+    /// Certificate and users files are looked at, as is the custom of servers.
     Reloads,
     /// The terminal is gone, and the process with it.
     Ends,
@@ -44,11 +44,11 @@ pub(super) fn start(
         // Both futures wait on one receiver, else the second would hear of the first signal too. The
         // app polls them one after the other, so neither waits for the lock.
         let signal = async || signals.lock().await.next().await;
-        let hangup = match hangup {
-            Hangup::Reloads => Some(hangups()?),
-            Hangup::Ends => None,
+        let hangups = match hangup {
+            Hangup::Reloads => [Some(hangups()?), Some(hangups()?)],
+            Hangup::Ends => [None, None],
         };
-        let app = App::bind(config).await?.reload_on(hangup);
+        let app = App::bind(config).await?.reload_on(hangups);
         bound(app.addresses())?;
         app.run(signal(), signal()).await
     });

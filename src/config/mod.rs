@@ -5,6 +5,7 @@
 //! Three stages: [`yaml`] turns the text into nodes, [`typed`] reads them and collects every mistake
 //! (unknown keys included), [`resolve`] says what they mean.
 
+mod auth;
 mod error;
 mod passive;
 mod profile;
@@ -25,7 +26,9 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use self::resolve::{own_mounts, time_zone};
 pub use self::{
+    auth::{Auth, SourceKind, UsersFiles},
     error::{ConfigError, ConfigErrors},
     passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
@@ -44,8 +47,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// What devices need, by name, as listeners and users refer to it.
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
-    /// The users file.
-    pub users_file: PathBuf,
+    /// Where users come from, and how their passwords are checked.
+    pub auth: Auth,
     /// By name, as mounts refer to them.
     pub backends: BTreeMap<Arc<str>, Backend>,
     /// The tree that users see; paths are unique and one of them is `/`.

@@ -248,7 +248,7 @@ log: {level: verbose}
         "backends.cloud.part_size_bytes: expected a whole number from 5242880 to 5368709120",
         "backends.other.type: expected `fs` or `s3`, found \"ftp\"",
         "mounts[0].path: expected the plain absolute form \"/b\", found \"/a/../b\"",
-        "mounts[0].prefix: the only templates are {home} and {user}, found \"x/{name}\"",
+        "mounts[0].prefix: the templates are {home}, {user}, {certificate} and {attribute.NAME}, found \"x/{name}\"",
         "timeouts.idle_seconds: expected a whole number from 1 to 604800, found the number 0",
         "limits: expected a table of keys, found the string \"yes please\"",
         "admin.address: the admin address has no authentication yet",
@@ -547,13 +547,15 @@ fn strings_come_from_the_environment_and_from_files() {
     assert_eq!(s3.bucket, "value of CAUSEWAY_BUCKET");
     let credentials = s3.credentials.as_ref().unwrap();
     assert_eq!(credentials.secret_access_key.expose(), "two\nlines");
-    assert_eq!(config.users_file, directory.path().join("users.yaml"));
+    let users = UsersFiles::File(directory.path().join("users.yaml"));
+    assert_eq!(config.auth.users, Some(users));
 }
 
 #[test]
 fn relative_paths_start_from_the_directory_of_the_file() {
     let config = parse(MINIMAL).unwrap();
-    assert_eq!(config.users_file, Path::new("/etc/causeway/users.yaml"));
+    let users = UsersFiles::File("/etc/causeway/users.yaml".into());
+    assert_eq!(config.auth.users, Some(users));
     assert_eq!(
         config.listeners[0].tls.certificates[0].key_file,
         Path::new("/etc/causeway/k.pem")
@@ -563,7 +565,8 @@ fn relative_paths_start_from_the_directory_of_the_file() {
     };
     assert_eq!(disk.root, Path::new("/etc/causeway/data"));
     let relative = Config::parse(MINIMAL, Path::new("config.yaml"), &environment).unwrap();
-    assert!(relative.users_file.is_absolute());
+    let users = relative.auth.users;
+    assert!(matches!(users, Some(UsersFiles::File(file)) if file.is_absolute()));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub(crate) struct Reader<'a> {
     /// The file's absolute directory, which relative paths start from.
     directory: PathBuf,
     environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The text is somebody else's: it must not name our variables and files.
+    foreign: bool,
     errors: RefCell<Vec<ConfigError>>,
 }
 
@@ -56,16 +58,32 @@ impl<'a> Reader<'a> {
         Self {
             directory: file.parent().map(Path::to_owned).unwrap_or_default(),
             environment,
+            foreign: false,
+            errors: RefCell::default(),
+        }
+    }
+
+    /// A reader for a text that another system sent: `{env: NAME}` and `{file: PATH}` are mistakes.
+    pub(crate) fn foreign() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            environment: &|_| None,
+            foreign: true,
             errors: RefCell::default(),
         }
     }
 
     /// Notes a mistake at `path`.
     pub(crate) fn error(&self, path: impl Into<String>, message: impl Into<String>) {
-        self.errors.borrow_mut().push(ConfigError {
+        let error = ConfigError {
             path: path.into(),
             message: message.into(),
-        });
+        };
+        let mut errors = self.errors.borrow_mut();
+        // Some values are looked at twice.
+        if !errors.contains(&error) {
+            errors.push(error);
+        }
     }
 
     /// The whole file as a table; an empty file is an empty table.
@@ -175,13 +193,21 @@ impl<'a> Item<'a> {
             .any(|(key, _)| matches!(key, Node::String(key) if keys.contains(&key.as_str())))
     }
 
+    /// The item where it is a string in the text itself; notes nothing.
+    pub(crate) fn peek(&self) -> Option<&'a str> {
+        match self.node {
+            Node::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn any_text(&self, expected: &str) -> Option<Text> {
         match self.node {
             Node::String(value) => Some(Text {
                 value: value.clone(),
                 shown: format!("{:?}", shorten(value)),
             }),
-            Node::Mapping(_) => self.indirect_text(expected),
+            Node::Mapping(_) if !self.reader.foreign => self.indirect_text(expected),
             other => {
                 let quote = match other {
                     Node::Boolean(_) | Node::Integer(_) | Node::Float(_) => {
@@ -284,6 +310,19 @@ impl<'a> Table<'a> {
         self.reader.error(self.path_of(key), message);
     }
 
+    /// Notes a mistake elsewhere in the file.
+    pub(crate) fn error_at(&self, path: impl Into<String>, message: impl Into<String>) {
+        self.reader.error(path, message);
+    }
+
+    /// The value of `key` where it is a string in the text itself; notes nothing.
+    pub(crate) fn peek(&self, key: &str) -> Option<&'a str> {
+        match self.entries.get(key) {
+            Some(Node::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The value of `key`, if given.
     pub(crate) fn item(&self, key: &str) -> Option<Item<'a>> {
         let node = *self.entries.get(key)?;
@@ -308,6 +347,15 @@ impl<'a> Table<'a> {
         self.item(key)?.table(known)
     }
 
+    /// The items of the list at `key`; none if it is not given.
+    pub(crate) fn optional_list(&self, key: &str, expected: &str) -> Option<Vec<Item<'a>>> {
+        if self.has(key) {
+            self.list(key, expected)
+        } else {
+            Some(Vec::new())
+        }
+    }
+
     /// The items of the list at `key`, which must be given.
     pub(crate) fn list(&self, key: &str, expected: &str) -> Option<Vec<Item<'a>>> {
         let item = self.required(key, expected)?;
@@ -330,6 +378,24 @@ impl<'a> Table<'a> {
     pub(crate) fn text(&self, key: &str, expected: &str) -> Option<Text> {
         self.required(key, expected)?;
         self.optional_text(key, expected)?
+    }
+
+    /// A whole number within `range`, if given.
+    #[allow(clippy::option_option, reason = "as below")]
+    pub(crate) fn optional_integer<T>(
+        &self,
+        key: &str,
+        range: RangeInclusive<T>,
+    ) -> Option<Option<T>>
+    where
+        T: Copy + PartialOrd + TryFrom<i128> + std::fmt::Display,
+    {
+        if self.has(key) {
+            let unused = *range.start();
+            self.integer(key, unused, range).map(Some)
+        } else {
+            Some(None)
+        }
     }
 
     /// The string at `key`. The outer `None` is a mistake, the inner one its absence.

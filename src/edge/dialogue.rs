@@ -1,7 +1,7 @@
 //! What each command is answered: everything that needs neither file nor data connection, and the
 //! way to [`super::files`] and [`super::transfer`] for what does.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
 use encoding_rs::UTF_8;
 
@@ -21,9 +21,9 @@ use super::{
     transfer,
 };
 use crate::{
-    auth::{Attempt, Proof},
+    auth::{Attempt, Outcome, Proof},
     config::{ClearCommandChannel, ClearText, Mode},
-    engine::Engine,
+    engine::{Engine, Evidence},
     observe::metrics::LoginLabels,
 };
 
@@ -147,15 +147,24 @@ async fn user(session: &mut Session, name: String) -> Next {
     if !session.protection.encrypted && session.door.config.clear_text == ClearText::Refuse {
         return answer(530, "Use AUTH TLS first");
     }
-    let identities = session.identities();
-    let authentication = &session.shared.surroundings.authentication;
-    if authentication.needs_no_password(&name, &identities) {
-        return match try_login(session, &name, Proof::Certificate, identities).await {
-            Ok(true) => answer(232, "Logged in by certificate"),
-            Ok(false) => answer(530, "Login incorrect"),
-            Err(next) => next,
-        };
+    let attempt = attempt(session, name, Proof::Certificate);
+    // Without a certificate there is nothing to ask: known or not, the same answer at once.
+    if !attempt.identities.is_empty() {
+        let authentication = &session.shared.surroundings.authentication;
+        match authentication.log_in(&attempt, SystemTime::now()).await {
+            Outcome::Welcome(account) => {
+                let evidence = Evidence::Accepted(account);
+                return match try_login(session, evidence, Factor::Certificate).await {
+                    Ok(()) => answer(232, "Logged in by certificate"),
+                    Err(NotLoggedIn::Refused) => answer(530, "Login incorrect"),
+                    Err(NotLoggedIn::Ended(next)) => next,
+                };
+            }
+            Outcome::Unavailable => return unavailable(session),
+            Outcome::Refused => {}
+        }
     }
+    let name = attempt.user;
     session.user = Some(name);
     // Known or not: the same answer at once (RFC 2577 §7).
     answer(331, "Password required")
@@ -174,11 +183,11 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
         return answer(503, "Send USER first");
     };
     let proof = Proof::Password(password.expose().to_owned());
-    let identities = session.identities();
-    match try_login(session, &user, proof, identities).await {
-        Ok(true) => return answer(230, "Logged in"),
-        Ok(false) => {}
-        Err(next) => return next,
+    let evidence = Evidence::Attempt(attempt(session, user.clone(), proof));
+    match try_login(session, evidence, Factor::Password).await {
+        Ok(()) => return answer(230, "Logged in"),
+        Err(NotLoggedIn::Refused) => {}
+        Err(NotLoggedIn::Ended(next)) => return next,
     }
     session.login_failures += 1;
     // A name nobody has may be a password typed in the wrong place (S50).
@@ -192,13 +201,46 @@ async fn password_for(session: &mut Session, password: Password) -> Next {
     answer(530, "Login incorrect")
 }
 
+/// What a session knows of who wants to log in.
+fn attempt(session: &Session, user: String, proof: Proof) -> Attempt {
+    Attempt {
+        user,
+        proof,
+        identities: session.identities(),
+        peer: session.peer,
+        listener: Arc::clone(&session.door.config.name),
+        encrypted: session.protection.encrypted,
+    }
+}
+
+/// Why nobody is logged in.
+enum NotLoggedIn {
+    /// 530.
+    Refused,
+    /// The session ends.
+    Ended(Next),
+}
+
+/// 421: clients come back after it, and the session must not go on as a failed login would.
+fn unavailable(session: &Session) -> Next {
+    count_login(session, "unavailable");
+    Next::Farewell(Reply::new(
+        421,
+        "Login is not available now, try again later",
+    ))
+}
+
+fn count_login(session: &Session, outcome: &'static str) {
+    let labels = LoginLabels { outcome };
+    session.shared.metrics.logins.get_or_create(&labels).inc();
+}
+
 /// One attempt through the engine's pipeline; counted and, where it succeeds, logged.
 async fn try_login(
     session: &mut Session,
-    user: &str,
-    proof: Proof,
-    identities: Vec<String>,
-) -> Result<bool, Next> {
+    evidence: Evidence,
+    factor: Factor,
+) -> Result<(), NotLoggedIn> {
     let engine = match &mut session.engine {
         Some(engine) => engine,
         none => {
@@ -209,43 +251,31 @@ async fn try_login(
                 Ok(engine) => none.insert(engine),
                 Err(error) => {
                     tracing::error!(%error, "no engine for a session");
-                    return Err(Next::Farewell(Reply::new(
+                    return Err(NotLoggedIn::Ended(Next::Farewell(Reply::new(
                         421,
                         "Service not available, try again later",
-                    )));
+                    ))));
                 }
             }
         }
     };
-    let factor = match proof {
-        Proof::Password(_) => Factor::Password,
-        Proof::Certificate => Factor::Certificate,
+    session.login.prepare(evidence);
+    let welcome = engine.log_in().await;
+    let welcome = welcome.map_err(|error| NotLoggedIn::Ended(files::lost_engine(&error)))?;
+    let Some(view) = session.exchange.view().filter(|_| welcome) else {
+        if let Some(Outcome::Unavailable) = session.login.outcome() {
+            return Err(NotLoggedIn::Ended(unavailable(session)));
+        }
+        count_login(session, "refused");
+        return Err(NotLoggedIn::Refused);
     };
-    session.login.prepare(Attempt {
-        user: user.to_owned(),
-        proof,
-        identities,
-        peer: session.peer,
-    });
-    let welcome = match engine.log_in().await {
-        Ok(welcome) => welcome && session.exchange.view().is_some(),
-        Err(error) => return Err(files::lost_engine(&error)),
-    };
-    let outcome = if welcome { "success" } else { "refused" };
-    session
-        .shared
-        .metrics
-        .logins
-        .get_or_create(&LoginLabels { outcome })
-        .inc();
-    if welcome {
-        session.logged_in_by = Some(factor);
-        session.claim_tls();
-        tracing::Span::current().record("user", user);
-        let tls = session.protection.encrypted;
-        tracing::info!(tls, by = ?factor, "logged in");
-    }
-    Ok(welcome)
+    count_login(session, "success");
+    tracing::Span::current().record("user", view.account().name.as_str());
+    session.logged_in_by = Some(factor);
+    session.claim_tls();
+    let tls = session.protection.encrypted;
+    tracing::info!(tls, by = ?factor, "logged in");
+    Ok(())
 }
 
 fn auth(session: &Session, mechanism: AuthMechanism) -> Next {

@@ -228,12 +228,8 @@ impl Session {
         if std::mem::replace(&mut self.profile_is_final, true) {
             return;
         }
-        let shared = &self.shared;
-        let name = shared
-            .surroundings
-            .authentication
-            .profile(&view.account().name);
-        if let Some(profile) = name.and_then(|name| shared.profiles.get(name)) {
+        let name = view.account().profile.as_deref();
+        if let Some(profile) = name.and_then(|name| self.shared.profiles.get(name)) {
             self.profile = Arc::clone(profile);
         }
     }

@@ -6,7 +6,8 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -15,8 +16,8 @@ use unftp_core::auth::{
 };
 
 use crate::{
-    access::{Mount, Tree},
-    auth::{Attempt, Authentication},
+    access::{Account, Mount, Tree},
+    auth::{Attempt, Authentication, Outcome},
     store::{Abilities, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
@@ -51,7 +52,22 @@ impl Surroundings {
 pub struct Login {
     surroundings: Arc<Surroundings>,
     exchange: Arc<Exchange>,
-    attempt: Mutex<Option<Attempt>>,
+    state: Mutex<State>,
+}
+
+/// What the edge puts down for the pipeline, and what came of it.
+#[derive(Default)]
+struct State {
+    proof: Option<Evidence>,
+    outcome: Option<Outcome>,
+}
+
+/// What the next login is decided by.
+pub enum Evidence {
+    /// An attempt that the sources decide about.
+    Attempt(Attempt),
+    /// The account that a source has accepted a certificate for.
+    Accepted(Arc<Account>),
 }
 
 impl Login {
@@ -60,13 +76,38 @@ impl Login {
         Self {
             surroundings,
             exchange,
-            attempt: Mutex::default(),
+            state: Mutex::default(),
         }
     }
 
-    /// Puts down the attempt that the next [`super::Engine::log_in`] is about.
-    pub fn prepare(&self, attempt: Attempt) {
-        *self.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt);
+    /// Puts down what the next [`super::Engine::log_in`] is about.
+    pub fn prepare(&self, evidence: Evidence) {
+        *self.state() = State {
+            proof: Some(evidence),
+            outcome: None,
+        };
+    }
+
+    /// What became of the last [`super::Engine::log_in`]; libunftp knows only yes and no.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.state().outcome.clone()
+    }
+
+    async fn decide(&self) -> Outcome {
+        let evidence = self.state().proof.take();
+        match evidence {
+            None => Outcome::Refused,
+            Some(Evidence::Accepted(account)) => Outcome::Welcome(account),
+            Some(Evidence::Attempt(attempt)) => {
+                let authentication = &self.surroundings.authentication;
+                authentication.log_in(&attempt, SystemTime::now()).await
+            }
+        }
+    }
+
+    /// Held for a few moves at a time and never over an await.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,18 +118,11 @@ impl Authenticator for Login {
         _name: &str,
         _credentials: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
-        let attempt = self
-            .attempt
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let attempt = attempt.ok_or(AuthenticationError::BadPassword)?;
-        let account = self
-            .surroundings
-            .authentication
-            .log_in(attempt)
-            .await
-            .ok_or(AuthenticationError::BadPassword)?;
+        let outcome = self.decide().await;
+        self.state().outcome = Some(outcome.clone());
+        let Outcome::Welcome(account) = outcome else {
+            return Err(AuthenticationError::BadPassword);
+        };
         let principal = Principal {
             username: account.name.clone(),
         };

@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-pub use self::login::{Login, Surroundings};
+pub use self::login::{Evidence, Login, Surroundings};
 use crate::{
     access::VirtualPath,
     store::{backend::Backend, exchange::Exchange},

@@ -37,10 +37,11 @@ pub struct HandshakeLabels {
     pub outcome: &'static str,
 }
 
-/// Outcome of a login.
+/// Outcome of a login, a password check or a reload of users.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LoginLabels {
-    /// `success`, `refused`.
+    /// Logins: `success`, `refused`, `unavailable`; password checks: `hashed`, `remembered`, `busy`;
+    /// reloads: `reloaded`, `failed`.
     pub outcome: &'static str,
 }
 
@@ -149,6 +150,12 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// Logins.
     pub logins: Family<LoginLabels, Counter>,
+    /// Users of the users files.
+    pub users: Gauge,
+    /// Reloads of changed users files.
+    pub users_reloads: Family<LoginLabels, Counter>,
+    /// Passwords checked by the users files.
+    pub password_checks: Family<LoginLabels, Counter>,
     /// Commands answered.
     pub commands: Family<CommandLabels, Counter>,
     /// Transfers ended.
@@ -196,6 +203,9 @@ impl Metrics {
             sessions: Gauge::default(),
             handshakes: Family::default(),
             logins: Family::default(),
+            users: Gauge::default(),
+            users_reloads: Family::default(),
+            password_checks: Family::default(),
             commands: Family::default(),
             transfers: Family::default(),
             transfers_running: Family::default(),
@@ -216,6 +226,7 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_uploads();
+        metrics.register_users();
         Arc::new(metrics)
     }
 
@@ -325,6 +336,21 @@ impl Metrics {
             "uploads_swept",
             "Unfinished uploads that sweeps ended",
             self.uploads_swept.clone(),
+        );
+    }
+
+    fn register_users(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("users", "Users of the users files", self.users.clone());
+        registry.register(
+            "users_reloads",
+            "Reloads of changed users files by outcome",
+            self.users_reloads.clone(),
+        );
+        registry.register(
+            "password_checks",
+            "Passwords checked by the users files: hashed, remembered, or refused for want of time",
+            self.password_checks.clone(),
         );
     }
 

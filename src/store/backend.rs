@@ -20,7 +20,7 @@ use unftp_core::{
 };
 
 use super::{
-    Kind, download,
+    download,
     exchange::{Exchange, Outcome, Transport, Work},
     transfer::{Failure, Wire},
     view::View,
@@ -74,14 +74,7 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
         })
         .ok_or(Failure::Intent("not a path"))?;
     match work {
-        Work::ChangeDirectory => {
-            let stat = view.stat(&path).await?;
-            if stat.kind == Kind::File {
-                let error = super::StoreError::new(super::ErrorKind::NotADirectory, "stat");
-                return Err(error.into());
-            }
-            Ok(Outcome::Found(stat))
-        }
+        Work::ChangeDirectory => Ok(Outcome::Found(view.enter(&path).await?)),
         Work::Stat => Ok(Outcome::Found(view.stat_or_kept(&path).await?)),
         Work::RenameSource => Ok(Outcome::Found(view.rename_source(&path).await?)),
         Work::Rename(to) => view.rename(&path, &to).await.map(|()| Outcome::Done),

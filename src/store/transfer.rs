@@ -121,6 +121,9 @@ impl Failure {
     pub fn reply(&self) -> (u16, &'static str) {
         match self {
             Self::Denied(Denied::NotMounted) => ErrorKind::NotFound.reply(),
+            Self::Denied(Denied::FileName(_) | Denied::FileNameNotAllowed) => {
+                ErrorKind::NameNotAllowed.reply()
+            }
             Self::Denied(_) => ErrorKind::PermissionDenied.reply(),
             Self::Store(error) => error.reply(),
             Self::Truncated => (426, "Data connection ended without TLS close_notify"),

@@ -61,32 +61,43 @@ impl View {
     /// nothing is mounted.
     pub fn describe(&self, path: &VirtualPath) -> Option<(StoreKey, Permissions)> {
         let key = self.tree.authorise(Action::List, path).ok()?;
-        let write = match self.tree.authorise(Action::Write, path) {
-            Ok(_) | Err(Denied::MountPoint(_)) => true,
-            Err(Denied::ReadOnlyAccount | Denied::ReadOnlyMount(_) | Denied::NotMounted) => false,
-        };
         Some((
             key,
             Permissions {
-                write,
+                actions: self.tree.rights(path),
                 fixed: self.tree.is_fixed(path),
             },
         ))
     }
 
+    /// Stats a directory that the account may go into (CWD); what is no directory is refused.
+    pub async fn enter(&self, path: &VirtualPath) -> Outcome<Stat> {
+        let stat = match self.tree.enter(path) {
+            Ok(key) => self.stat_or_mount(path, &key).await?,
+            Err(Denied::NotMounted) if self.leads_to_mount(path) => directory(),
+            Err(denied) => return Err(denied.into()),
+        };
+        if stat.kind == Kind::File {
+            return Err(StoreError::new(ErrorKind::NotADirectory, "stat").into());
+        }
+        Ok(stat)
+    }
+
     /// Stats a file or directory.
     pub async fn stat(&self, path: &VirtualPath) -> Outcome<Stat> {
-        match self.located(Action::List, path) {
-            Ok((store, key)) => match store.stat(&key).await {
-                Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
-                    Ok(directory())
-                }
-                stat => Ok(stat?),
-            },
-            Err(Failure::Denied(Denied::NotMounted)) if self.leads_to_mount(path) => {
+        match self.tree.authorise(Action::List, path) {
+            Ok(key) => self.stat_or_mount(path, &key).await,
+            Err(Denied::NotMounted) if self.leads_to_mount(path) => Ok(directory()),
+            Err(denied) => Err(denied.into()),
+        }
+    }
+
+    async fn stat_or_mount(&self, path: &VirtualPath, key: &StoreKey) -> Outcome<Stat> {
+        match self.store(key)?.stat(key).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
                 Ok(directory())
             }
-            Err(failure) => Err(failure),
+            stat => Ok(stat?),
         }
     }
 
@@ -145,9 +156,14 @@ impl View {
             }
             Err(failure) => return Err(failure),
         };
+        let listed = self.shown(path, listed);
         if mounts.is_empty() {
             return Ok(listed);
         }
+        let mounts: Vec<String> = mounts
+            .into_iter()
+            .filter(|name| path.join(name).is_ok_and(|path| self.tree.shows(&path)))
+            .collect();
         // A mount hides what the store below it has under the same name.
         let points: Vec<_> = mounts
             .iter()
@@ -165,6 +181,26 @@ impl View {
             std::future::ready(!hidden)
         });
         Ok(stream::iter(points).chain(rest).boxed())
+    }
+
+    /// Without the entries that grants hide.
+    fn shown(
+        &self,
+        directory: &VirtualPath,
+        entries: BoxStream<'static, Result<Entry>>,
+    ) -> BoxStream<'static, Result<Entry>> {
+        if !self.tree.is_restricted() {
+            return entries;
+        }
+        let (tree, directory) = (self.tree.clone(), directory.clone());
+        let shown = move |entry: &Result<Entry>| {
+            let shows = |entry: &Entry| {
+                let path = directory.join(&entry.name);
+                path.is_ok_and(|path| tree.shows(&path))
+            };
+            std::future::ready(entry.as_ref().map_or(true, shows))
+        };
+        entries.filter(shown).boxed()
     }
 
     /// Opens a file for reading from `offset` on and says how large it is.
@@ -298,8 +334,10 @@ impl View {
 
     /// Renames within one backend; across backends is refused.
     pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Outcome<()> {
-        let (store, source) = self.located(Action::Rename, from)?;
-        let (_, target) = self.located(Action::Rename, to)?;
+        // Grants and names may treat files and directories differently; asking costs a request.
+        let is_directory =
+            self.tree.is_restricted() && self.rename_source(from).await?.kind == Kind::Directory;
+        let (source, target, may_overwrite) = self.tree.rename(from, to, is_directory)?;
         if source.backend() != target.backend() {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
         }
@@ -307,11 +345,12 @@ impl View {
         if self.leads_to_mount(from) || to.is_within(from) && to != from {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
         }
-        if self.tree.authorise(Action::Overwrite, to).is_err() {
+        let store = self.store(&source)?;
+        if !may_overwrite {
             match store.stat(&target).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
-                Ok(_) => return Err(Denied::ReadOnlyMount(to.clone()).into()),
+                Ok(_) => return Err(Denied::NotGranted(Action::Overwrite).into()),
             }
         }
         Ok(store.rename(&source, &target).await?)
@@ -341,9 +380,12 @@ impl View {
 
     fn located(&self, action: Action, path: &VirtualPath) -> Outcome<(&Arc<dyn Store>, StoreKey)> {
         let key = self.tree.authorise(action, path)?;
-        // Mounts are checked against the backends when the configuration is read.
-        let store = self.stores.get(key.backend()).ok_or(Denied::NotMounted)?;
-        Ok((store, key))
+        Ok((self.store(&key)?, key))
+    }
+
+    fn store(&self, key: &StoreKey) -> Outcome<&Arc<dyn Store>> {
+        // Mounts are checked against the backends when the configuration and the users are read.
+        Ok(self.stores.get(key.backend()).ok_or(Denied::NotMounted)?)
     }
 
     fn leads_to_mount(&self, path: &VirtualPath) -> bool {

@@ -6,18 +6,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{VirtualPath, path::check_segment};
-
-/// Who logged in and with which rights. Made by [`crate::auth`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// Login name.
-    pub name: String,
-    /// Directory below a mount's prefix that replaces `{home}`: relative, no `.`/`..`, may be empty.
-    pub home: String,
-    /// Refuses every action that changes the store.
-    pub read_only: bool,
-}
+use super::{
+    Account, Action, Actions, Rule, VirtualPath,
+    path::check_segment,
+    template::{expand_prefix, segments},
+};
 
 /// One row of the table that makes up the tree a user sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,36 +19,12 @@ pub struct Mount {
     pub path: VirtualPath,
     /// Name of the backend in the configuration.
     pub backend: Arc<str>,
-    /// Key prefix inside the backend, without leading or trailing slash; `{home}` stands for the
-    /// account's home, `{user}` for its name. May be empty.
+    /// Key prefix inside the backend, without leading or trailing slash, with templates: `{home}` stands
+    /// for the account's home, `{user}` for its name, `{certificate}` for what its certificate says,
+    /// `{attribute.NAME}` for one of its attributes. May be empty.
     pub prefix: String,
     /// Refuses every action that changes the store below this mount.
     pub read_only: bool,
-}
-
-/// What a command wants to do with a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// See that it is there: CWD, LIST, NLST, MLSD, MLST, SIZE, MDTM.
-    List,
-    /// RETR.
-    Read,
-    /// STOR of a new name.
-    Write,
-    /// STOR or RNTO over an existing name.
-    Overwrite,
-    /// APPE, REST+STOR.
-    Append,
-    /// RNFR, RNTO.
-    Rename,
-    /// DELE.
-    Delete,
-    /// MKD.
-    MakeDirectory,
-    /// RMD.
-    RemoveDirectory,
-    /// MFMT.
-    SetTime,
 }
 
 /// Proof that an account may do one action at one place of one backend.
@@ -83,6 +52,38 @@ pub enum Denied {
     /// The path is a mount point, which only the configuration changes.
     #[error("{0} is a mount point")]
     MountPoint(VirtualPath),
+    /// A grant denies it.
+    #[error("{action} is denied by {origin}")]
+    Rule {
+        /// What was asked for.
+        action: Action,
+        /// Where the grant stands.
+        origin: Arc<str>,
+    },
+    /// There are grants, and none of them allows it.
+    #[error("no grant allows {0}")]
+    NotGranted(Action),
+    /// A rename would give this right to what did not have it.
+    #[error("after the rename {0} would be allowed, which is not allowed now")]
+    Gains(Action),
+    /// Grants differ below a directory that is to be renamed.
+    #[error("{0} holds for a part of the directory only")]
+    Divided(Arc<str>),
+    /// No file may have this name.
+    #[error("file names like {0:?} are denied")]
+    FileName(String),
+    /// Only files of certain names are allowed.
+    #[error("no pattern of file names allows it")]
+    FileNameNotAllowed,
+}
+
+/// Why an action is allowed.
+#[derive(Clone, Debug)]
+pub enum Grounds {
+    /// No grant of the account allows anything, so everything is allowed that none denies.
+    NoGrants,
+    /// This grant.
+    Rule(Arc<Rule>),
 }
 
 /// The tree of one account: decides, and translates paths into keys.
@@ -104,25 +105,22 @@ struct Expanded {
     read_only: bool,
 }
 
-impl Action {
-    /// Whether the action can change the store.
-    pub fn changes(self) -> bool {
-        !matches!(self, Self::List | Self::Read)
-    }
-}
-
 impl Tree {
-    /// The tree that `account` sees through `mounts`.
+    /// The tree that `account` sees through `mounts` and its own mounts; one of its own takes the
+    /// place of another at the same path.
     ///
     /// A mount whose expanded prefix would hold `.`, `..`, an empty or otherwise invalid segment is
     /// not mounted for this account: everything below it is [`Denied::NotMounted`].
     pub fn new(account: Arc<Account>, mounts: &[Mount]) -> Self {
+        let replaced = |mount: &&Mount| account.mounts.iter().all(|own| own.path != mount.path);
         let mut mounts: Vec<Expanded> = mounts
             .iter()
+            .filter(replaced)
+            .chain(&account.mounts)
             .map(|mount| Expanded {
                 path: mount.path.clone(),
                 backend: Arc::clone(&mount.backend),
-                prefix: expand(&mount.prefix, &account),
+                prefix: expand_prefix(&mount.prefix, &account),
                 read_only: mount.read_only,
             })
             .collect();
@@ -142,27 +140,150 @@ impl Tree {
     /// A mount point, a directory that leads to one, and `/` can be listed but not changed: only the
     /// configuration makes them. Reading a mount point is allowed here and refused by the store,
     /// which knows that it is a directory.
+    ///
+    /// # Errors
+    /// Why not; a denial wins over whatever allows.
     pub fn authorise(&self, action: Action, path: &VirtualPath) -> Result<StoreKey, Denied> {
+        let (mount, prefix) = self.place(action, path)?;
+        if action.changes() && self.is_fixed(path) {
+            return Err(Denied::MountPoint(path.clone()));
+        }
+        self.grounds(action, path)?;
+        if matches!(action, Action::Write | Action::Overwrite | Action::Append) {
+            self.check_name(path)?;
+        }
+        Ok(key(mount, prefix, path))
+    }
+
+    /// Decides whether the account may go into the directory `path` (CWD): where it may do anything
+    /// there, or must pass through to come to where it may. A drop box can be entered and not listed.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn enter(&self, path: &VirtualPath) -> Result<StoreKey, Denied> {
+        let (mount, prefix) = self.place(Action::List, path)?;
+        if let Err(denied) = self.grounds(Action::List, path) {
+            let mut others = Action::WORDS.iter().map(|(_, action)| *action);
+            let useful = others.any(|action| self.grounds(action, path).is_ok());
+            if !useful && !self.leads_to_grant(path) {
+                return Err(denied);
+            }
+        }
+        Ok(key(mount, prefix, path))
+    }
+
+    /// Decides whether `from` may become `to`: both keys, and whether a file that is there may be
+    /// replaced. A rename needs the right at both ends, and gives no right to what did not have it:
+    /// what may not be read, overwritten, continued or deleted here must not be so there. Directories
+    /// move only where one decision holds for all that lies in them.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn rename(
+        &self,
+        from: &VirtualPath,
+        to: &VirtualPath,
+        is_directory: bool,
+    ) -> Result<(StoreKey, StoreKey, bool), Denied> {
+        const KEPT: [Action; 4] = [
+            Action::Read,
+            Action::Overwrite,
+            Action::Append,
+            Action::Delete,
+        ];
+        let source = self.authorise(Action::Rename, from)?;
+        let target = self.authorise(Action::Rename, to)?;
+        for action in KEPT {
+            if self.grounds(action, from).is_err() && self.grounds(action, to).is_ok() {
+                return Err(Denied::Gains(action));
+            }
+        }
+        if is_directory {
+            let dividing = self
+                .account
+                .rules
+                .iter()
+                .find(|rule| rule.pattern.divides(from) || rule.pattern.divides(to));
+            if let Some(rule) = dividing {
+                return Err(Denied::Divided(Arc::clone(&rule.origin)));
+            }
+        } else {
+            self.check_name(to)?;
+        }
+        let may_overwrite = self.authorise(Action::Overwrite, to).is_ok();
+        Ok((source, target, may_overwrite))
+    }
+
+    /// What grants say of an action, mounts aside.
+    ///
+    /// # Errors
+    /// The denial, or that nothing allows it.
+    pub fn grounds(&self, action: Action, path: &VirtualPath) -> Result<Grounds, Denied> {
+        let rules = &self.account.rules;
+        let covering = || rules.iter().filter(|rule| rule.pattern.matches(path));
+        if let Some(rule) = covering().find(|rule| rule.deny.contains(action)) {
+            let origin = Arc::clone(&rule.origin);
+            return Err(Denied::Rule { action, origin });
+        }
+        if rules.iter().all(|rule| rule.allow.is_empty()) {
+            return Ok(Grounds::NoGrants);
+        }
+        covering()
+            .find(|rule| rule.allow.contains(action))
+            .map(|rule| Grounds::Rule(Arc::clone(rule)))
+            .ok_or(Denied::NotGranted(action))
+    }
+
+    /// Everything the account may do at `path`, a mount point taken for any other directory.
+    pub fn rights(&self, path: &VirtualPath) -> Actions {
+        let allowed = |action: &Action| {
+            self.place(*action, path).is_ok() && self.grounds(*action, path).is_ok()
+        };
+        let actions = Action::WORDS.iter().map(|(_, action)| *action);
+        actions.filter(allowed).collect()
+    }
+
+    /// Whether a listing of the directory above shows `path`: where the account may list it, or do
+    /// something there, or go through.
+    pub fn shows(&self, path: &VirtualPath) -> bool {
+        let may_list = self.grounds(Action::List, path).is_ok();
+        self.account.rules.is_empty() || may_list || self.leads_to_grant(path)
+    }
+
+    /// Whether grants or names say more than yes.
+    pub fn is_restricted(&self) -> bool {
+        !self.account.rules.is_empty() || !self.account.file_names.is_empty()
+    }
+
+    /// Whether `path` is on the way to what some grant allows, and nothing is denied at `path` itself.
+    fn leads_to_grant(&self, path: &VirtualPath) -> bool {
+        let rules = &self.account.rules;
+        let leads = |rule: &Arc<Rule>| !rule.allow.is_empty() && rule.pattern.leads_through(path);
+        let denies = |rule: &Arc<Rule>| !rule.deny.is_empty() && rule.pattern.matches(path);
+        rules.iter().any(leads) && !rules.iter().any(denies)
+    }
+
+    /// The mount and its prefix that an action at `path` falls to.
+    fn place(&self, action: Action, path: &VirtualPath) -> Result<(&Expanded, &str), Denied> {
         if action.changes() && self.account.read_only {
             return Err(Denied::ReadOnlyAccount);
         }
         let covering = self.mounts.iter().find(|mount| path.is_within(&mount.path));
-        let (mount, prefix) = match covering {
-            Some(mount) => (mount, mount.prefix.as_deref().ok_or(Denied::NotMounted)?),
-            None => return Err(Denied::NotMounted),
-        };
+        let mount = covering.ok_or(Denied::NotMounted)?;
+        let prefix = mount.prefix.as_deref().ok_or(Denied::NotMounted)?;
         if action.changes() && mount.read_only {
             return Err(Denied::ReadOnlyMount(mount.path.clone()));
         }
-        if action.changes() && self.is_fixed(path) {
-            return Err(Denied::MountPoint(path.clone()));
+        Ok((mount, prefix))
+    }
+
+    fn check_name(&self, path: &VirtualPath) -> Result<(), Denied> {
+        let name = path.name().unwrap_or_default();
+        match self.account.file_names.forbids(name) {
+            None => Ok(()),
+            Some("") => Err(Denied::FileNameNotAllowed),
+            Some(glob) => Err(Denied::FileName(glob.to_owned())),
         }
-        let inside = path.segments().skip(mount.path.segments().count());
-        let key = segments(prefix).chain(inside).collect::<Vec<_>>().join("/");
-        Ok(StoreKey {
-            backend: Arc::clone(&mount.backend),
-            key,
-        })
     }
 
     /// Keys of the mounts' own roots where the account may write: the homes to make at login.
@@ -200,39 +321,14 @@ impl Tree {
     }
 }
 
-/// The segments of a prefix or key.
-fn segments(prefix: &str) -> impl Iterator<Item = &str> {
-    prefix.split('/').filter(|segment| !segment.is_empty())
-}
-
-/// Replaces `{home}` and `{user}` in one pass, so that a name like `{home}` is not expanded again.
-/// `None` when the outcome could leave the place the template meant.
-fn expand(template: &str, account: &Account) -> Option<String> {
-    let mut expanded = String::new();
-    let mut rest = template;
-    while let Some(start) = rest.find('{') {
-        expanded.push_str(&rest[..start]);
-        rest = &rest[start..];
-        if let Some(after) = rest.strip_prefix("{home}") {
-            let home_is_safe = account.home.is_empty()
-                || account.home.split('/').all(|s| check_segment(s).is_ok());
-            if !home_is_safe {
-                return None;
-            }
-            expanded.push_str(&account.home);
-            rest = after;
-        } else if let Some(after) = rest.strip_prefix("{user}") {
-            check_segment(&account.name).ok()?;
-            expanded.push_str(&account.name);
-            rest = after;
-        } else {
-            expanded.push('{');
-            rest = &rest[1..];
-        }
+/// The key of `path` in the mount that covers it.
+fn key(mount: &Expanded, prefix: &str, path: &VirtualPath) -> StoreKey {
+    let inside = path.segments().skip(mount.path.segments().count());
+    let key = segments(prefix).chain(inside).collect::<Vec<_>>().join("/");
+    StoreKey {
+        backend: Arc::clone(&mount.backend),
+        key,
     }
-    expanded.push_str(rest);
-    let safe = segments(&expanded).all(|segment| check_segment(segment).is_ok());
-    safe.then(|| segments(&expanded).collect::<Vec<_>>().join("/"))
 }
 
 impl StoreKey {

@@ -4,28 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ACTIONS: [Action; 10] = [
-    Action::List,
-    Action::Read,
-    Action::Write,
-    Action::Overwrite,
-    Action::Append,
-    Action::Rename,
-    Action::Delete,
-    Action::MakeDirectory,
-    Action::RemoveDirectory,
-    Action::SetTime,
-];
+const ACTIONS: [(&str, Action); 10] = Action::WORDS;
 
 fn path(text: &str) -> VirtualPath {
     VirtualPath::parse(&VirtualPath::root(), text).unwrap()
 }
 
 fn account(name: &str, home: &str) -> Arc<Account> {
+    let home = home.to_owned();
     Arc::new(Account {
-        name: name.to_owned(),
-        home: home.to_owned(),
-        read_only: false,
+        home,
+        ..Account::new(name)
     })
 }
 
@@ -140,7 +129,7 @@ fn mount_points_and_what_leads_to_them_are_fixed() {
         account("bob", ""),
         &[mount("/", "disk", ""), mount("/a/b", "s3", "")],
     );
-    for action in ACTIONS {
+    for (_, action) in ACTIONS {
         for at in ["/", "/a", "/a/b"] {
             let found = tree.authorise(action, &path(at));
             if action.changes() {
@@ -162,7 +151,7 @@ fn a_read_only_mount_refuses_changes_below_it_only() {
         ..mount("/sealed", "s3", "")
     };
     let tree = tree(account("bob", ""), &[mount("/", "disk", ""), sealed]);
-    for action in ACTIONS {
+    for (_, action) in ACTIONS {
         for at in ["/sealed", "/sealed/x"] {
             let found = tree.authorise(action, &path(at));
             if action.changes() {
@@ -190,6 +179,140 @@ fn a_bad_child_name_fails_closed() {
     for name in ["", ".", "..", "a/b", "../bob2", "a\nb"] {
         assert_eq!(key.child(name).as_str(), "home/bob/\0", "{name:?}");
     }
+}
+
+/// A tree of one mount with grants: (pattern, allow, deny), words with commas between.
+fn granted(grants: &[(&str, &str, &str)]) -> Tree {
+    let actions = |words: &str| -> Actions {
+        let named = |word: &str| words == "all" || words.split(',').any(|other| other == word);
+        let words = ACTIONS.iter().filter(|(word, _)| named(word));
+        words.map(|(_, action)| *action).collect()
+    };
+    let rule = |(index, (pattern, allow, deny)): (usize, &(&str, &str, &str))| Rule {
+        pattern: crate::access::Pattern::parse(pattern).unwrap(),
+        allow: actions(allow),
+        deny: actions(deny),
+        origin: format!("grants[{index}]").into(),
+    };
+    let rules = grants.iter().enumerate().map(rule).map(Arc::new).collect();
+    let account = Account {
+        rules,
+        ..Account::new("bob")
+    };
+    Tree::new(Arc::new(account), &[mount("/", "disk", "")])
+}
+
+#[test]
+fn denials_win_and_what_nothing_allows_is_denied() {
+    let drop_box = [("/in/**", "write,mkdir", "")];
+    let full_but = [("/**", "all", ""), ("/keep/**", "", "delete,overwrite")];
+    let only_denial = [("/secret/**", "", "all")];
+    for (grants, action, at, allowed) in [
+        (&[][..], Action::Delete, "/x", true),
+        (&drop_box, Action::Write, "/in/x", true),
+        (&drop_box, Action::Overwrite, "/in/x", false),
+        (&drop_box, Action::List, "/in", false),
+        (&drop_box, Action::Write, "/x", false),
+        (&full_but, Action::Delete, "/x", true),
+        (&full_but, Action::Delete, "/keep/x/y", false),
+        (&full_but, Action::Read, "/keep/x", true),
+        (&only_denial, Action::Read, "/x", true),
+        (&only_denial, Action::Read, "/secret/x", false),
+        (&only_denial, Action::List, "/secret", false),
+    ] {
+        let found = granted(grants).authorise(action, &path(at));
+        assert_eq!(
+            found.is_ok(),
+            allowed,
+            "{grants:?} {action} {at}: {found:?}"
+        );
+    }
+    let denied = granted(&full_but).authorise(Action::Delete, &path("/keep/x"));
+    let origin = "grants[1]".into();
+    let action = Action::Delete;
+    assert_eq!(denied, Err(Denied::Rule { action, origin }));
+}
+
+#[test]
+fn directories_are_entered_for_the_sake_of_what_is_in_them() {
+    let tree = granted(&[("/a/in/**", "write", ""), ("/a/b/**", "", "list")]);
+    for (at, enters, shows) in [
+        ("/", true, true),
+        ("/a", true, true),
+        ("/a/in", true, true),
+        ("/a/in/deep", true, false),
+        ("/a/b", false, false),
+        ("/c", false, false),
+    ] {
+        assert_eq!(tree.enter(&path(at)).is_ok(), enters, "{at}");
+        assert_eq!(tree.shows(&path(at)), shows, "{at}");
+    }
+    assert!(tree.authorise(Action::List, &path("/a")).is_err());
+}
+
+#[test]
+fn rename_gives_no_right_to_what_had_none() {
+    let grants = [
+        ("/**", "list,rename,write", ""),
+        ("/open/**", "read,delete", ""),
+        ("/part/x/**", "", "read"),
+    ];
+    let tree = granted(&grants);
+    for (from, to, is_directory, allowed) in [
+        ("/a", "/b", false, true),
+        ("/a", "/open/a", false, false),
+        ("/open/a", "/a", false, true),
+        ("/open/d", "/open/e", true, true),
+        ("/part", "/other", true, false),
+        ("/other", "/part", true, false),
+        ("/d", "/part/x/d", true, true),
+    ] {
+        let found = tree.rename(&path(from), &path(to), is_directory);
+        assert_eq!(found.is_ok(), allowed, "{from} {to}: {found:?}");
+    }
+    let (_, _, overwrite) = tree.rename(&path("/a"), &path("/b"), false).unwrap();
+    assert!(!overwrite);
+}
+
+#[test]
+fn own_mounts_take_the_place_of_the_common_ones() {
+    let mut account = Account::new("bob");
+    account.mounts = vec![
+        mount("/", "s3", "mine"),
+        mount("/more", "s3", "{user}/more"),
+    ];
+    let common = [
+        mount("/", "disk", "{home}"),
+        mount("/shared", "disk", "shared"),
+    ];
+    let tree = Tree::new(Arc::new(account), &common);
+    for (at, backend, key) in [
+        ("/x", "s3", "mine/x"),
+        ("/more/x", "s3", "bob/more/x"),
+        ("/shared/x", "disk", "shared/x"),
+    ] {
+        let found = tree.authorise(Action::Read, &path(at)).unwrap();
+        assert_eq!((&**found.backend(), found.as_str()), (backend, key));
+    }
+}
+
+#[test]
+fn file_names_bind_uploads_and_renames() {
+    let mut account = Account::new("bob");
+    account.file_names.deny("*.exe").unwrap();
+    let tree = Tree::new(Arc::new(account), &[mount("/", "disk", "")]);
+    for (action, allowed) in [
+        (Action::Write, false),
+        (Action::Append, false),
+        (Action::Read, true),
+        (Action::Delete, true),
+        (Action::MakeDirectory, true),
+    ] {
+        let found = tree.authorise(action, &path("/a.exe"));
+        assert_eq!(found.is_ok(), allowed, "{action}");
+    }
+    assert!(tree.rename(&path("/a"), &path("/a.exe"), false).is_err());
+    assert!(tree.rename(&path("/a"), &path("/a.exe"), true).is_ok());
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -247,10 +370,10 @@ proptest! {
         name in names(), home in homes(), prefix in prefixes(),
         at in "(/[ab]){0,2}", target in "(/[a-c.]{1,3}){0,4}", sealed: bool,
     ) {
-        let account = Account { name, home, read_only: true };
+        let account = Account { home, read_only: true, ..Account::new(name) };
         let mounts = [Mount { read_only: sealed, ..mount(&format!("/{at}"), "s3", &prefix) }];
         let tree = tree(Arc::new(account), &mounts);
-        for action in ACTIONS {
+        for (_, action) in ACTIONS {
             let found = tree.authorise(action, &path(&format!("/{target}")));
             if action.changes() {
                 prop_assert_eq!(found, Err(Denied::ReadOnlyAccount));
@@ -278,5 +401,61 @@ proptest! {
         let directory = path(&format!("/{inside}"));
         let child = tree.authorise(Action::List, &directory.join(&name).unwrap()).unwrap();
         prop_assert_eq!(tree.authorise(Action::List, &directory).unwrap().child(&name), child);
+    }
+
+    #[test]
+    fn denial_wins_whatever_else_is_granted(
+        grants in proptest::collection::vec(
+            ("(/([ab]|\\*|\\*\\*)){1,3}", 0_u16..1024, 0_u16..1024), 0..5),
+        at in "(/[abc]){0,4}",
+    ) {
+        let set = |bits: u16| -> Actions {
+            let on = |(index, _): &(usize, &(&str, Action))| bits & (1 << index) != 0;
+            ACTIONS.iter().enumerate().filter(on).map(|(_, (_, action))| *action).collect()
+        };
+        let rules: Vec<Arc<Rule>> = grants.iter().map(|(pattern, allow, deny)| Arc::new(Rule {
+            pattern: crate::access::Pattern::parse(pattern).unwrap(),
+            allow: set(*allow),
+            deny: set(*deny),
+            origin: pattern.as_str().into(),
+        })).collect();
+        let at = path(&format!("/{at}"));
+        let tree_of = |rules: Vec<Arc<Rule>>| {
+            let account = Account { rules, ..Account::new("bob") };
+            Tree::new(Arc::new(account), &[mount("/", "disk", "home")])
+        };
+        let tree = tree_of(rules.clone());
+        let mut turned = rules.clone();
+        turned.reverse();
+        let turned = tree_of(turned);
+        for (_, action) in ACTIONS {
+            let covering: Vec<_> = rules.iter().filter(|rule| rule.pattern.matches(&at)).collect();
+            let found = tree.authorise(action, &at);
+            if covering.iter().any(|rule| rule.deny.contains(action)) {
+                prop_assert!(found.is_err());
+            }
+            let some_allow = rules.iter().any(|rule| !rule.allow.is_empty());
+            if some_allow && !covering.iter().any(|rule| rule.allow.contains(action)) {
+                prop_assert!(found.is_err());
+            }
+            // The order of grants means nothing.
+            prop_assert_eq!(found.is_ok(), turned.authorise(action, &at).is_ok());
+            if let Ok(key) = found {
+                prop_assert!(key.as_str() == "home" || key.as_str().starts_with("home/"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_divides_no_directory_decides_for_all_in_it(
+        pattern in "(/([ab]|\\*|\\*\\*)){1,4}", directory in "(/[ab]){0,3}",
+        one in "(/[ab]){1,3}", other in "(/[ab]){1,3}",
+    ) {
+        let pattern = crate::access::Pattern::parse(&pattern).unwrap();
+        let directory = path(&format!("/{directory}"));
+        if !pattern.divides(&directory) {
+            let inside = |rest: &str| pattern.matches(&path(&format!("{directory}/{rest}")));
+            prop_assert_eq!(inside(&one), inside(&other));
+        }
     }
 }

@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use super::{Ports, certificate};
-use crate::auth::Users;
+use crate::{
+    auth::{Names, Users, password::Hash},
+    config::{Config, UsersFiles},
+};
 
 /// The demo's only user.
 pub(super) const USER: &str = "demo";
@@ -41,9 +44,10 @@ impl Files {
         fs::set_permissions(&config, fs::Permissions::from_mode(0o700))?;
 
         let password = password(&config.join("password"))?;
-        users(&config.join("users.yaml"), &password)?;
         certificate::ensure(&config, now)?;
-        write(&config.join("causeway.yaml"), &configuration(ports))?;
+        let file = config.join("causeway.yaml");
+        write(&file, &configuration(ports))?;
+        users(&config.join("users.yaml"), &password, &Config::load(&file)?)?;
         Ok(Self {
             directory,
             password,
@@ -107,11 +111,12 @@ fn password(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Keeps a users file in which the demo's user has this password; others may have been added.
-fn users(path: &Path, password: &str) -> anyhow::Result<()> {
-    if Users::load(path).is_ok_and(|users| users.verify(USER, password, &[]).is_some()) {
+fn users(path: &Path, password: &str, config: &Config) -> anyhow::Result<()> {
+    let kept = Users::load(&UsersFiles::File(path.to_owned()), &Names::of(config));
+    if kept.is_ok_and(|users| users.verify(USER, password, &[]).is_some()) {
         return Ok(());
     }
-    let hash = Users::hash(password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
+    let hash = Hash::make(password).map_err(|error| anyhow::anyhow!("cannot hash: {error}"))?;
     let text = format!("users:\n  - name: {USER}\n    password_hash: \"{hash}\"\n");
     write(path, &text).context("cannot write the users file")
 }
@@ -159,7 +164,6 @@ admin:
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     const PORTS: Ports = Ports {
         explicit: 0,
@@ -181,7 +185,7 @@ mod tests {
         }
         let config = Config::load(&files.configuration()).unwrap();
         assert_eq!(config.listeners.len(), 2);
-        let users = Users::load(&config.users_file).unwrap();
+        let users = Users::load(config.auth.users.as_ref().unwrap(), &Names::of(&config)).unwrap();
         assert!(users.verify(USER, files.password(), &[]).is_some());
     }
 
@@ -206,7 +210,8 @@ mod tests {
         fs::remove_file(data.path().join("config/password")).unwrap();
         let files = prepare();
         assert_ne!(files.password(), first);
-        let users = Users::load(&data.path().join("config/users.yaml")).unwrap();
+        let config = Config::load(&files.configuration()).unwrap();
+        let users = Users::load(config.auth.users.as_ref().unwrap(), &Names::of(&config)).unwrap();
         assert!(users.verify(USER, files.password(), &[]).is_some());
         assert!(users.verify(USER, &first, &[]).is_none());
     }

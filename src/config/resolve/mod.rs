@@ -1,5 +1,6 @@
 //! What the file means: every table as a checked value, and the checks between tables.
 
+mod auth;
 mod backends;
 mod listeners;
 mod mounts;
@@ -14,6 +15,7 @@ use std::{
 };
 
 use self::{
+    auth::auth,
     backends::backends,
     listeners::listeners,
     mounts::mounts,
@@ -21,6 +23,7 @@ use self::{
     tls::{TLS, tls},
     uploads::uploads,
 };
+pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
 use super::{
     Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
     typed::{self, Reader, Table, Text},
@@ -33,11 +36,12 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 11] = [
+const ROOT: [&str; 12] = [
     "listeners",
     "profiles",
     "tls",
     "users",
+    "auth",
     "backends",
     "mounts",
     "uploads",
@@ -78,6 +82,7 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 #[cfg(test)]
 pub(super) fn all_keys() -> Vec<&'static str> {
     use self::{
+        auth::{AUTH, USERS},
         backends::{FS, S3},
         listeners::LISTENER,
         mounts::MOUNT,
@@ -87,7 +92,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         uploads::UPLOADS,
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 20] = [
+    let tables: [&[&str]; 21] = [
         &ROOT,
         &LISTENER,
         &TLS,
@@ -106,7 +111,8 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &LIMITS,
         &TIMEOUTS,
         &log,
-        &["file"],
+        &USERS,
+        &AUTH,
         &["address"],
     ];
     tables.concat()
@@ -137,10 +143,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         .map_or(usize::MAX, |limits| limits.connections);
     let profiles = profiles(root);
     let listeners = listeners(root, tls.as_ref(), default_connections, profiles.as_ref());
-    let users_file = root
-        .required("users", "a table with the key `file`")
-        .and_then(|item| item.table(&["file"]))
-        .and_then(|table| table.file("file", "the path of the users file"));
+    let auth = auth(root);
     let backends = backends(root);
     let mounts = mounts(root);
     let uploads = uploads(root);
@@ -173,7 +176,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
             .map(|(_, listener)| listener)
             .collect(),
         profiles: profiles?,
-        users_file: users_file?,
+        auth: auth?,
         backends: backends?.1,
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
         uploads: uploads?,
@@ -186,7 +189,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
 
 /// Listeners with their YAML paths, for the checks between tables. Broken ones are left out here and
 /// make the file fail through their noted mistakes.
-type Located<T> = Vec<(String, T)>;
+pub(crate) type Located<T> = Vec<(String, T)>;
 
 /// A prefix of keys without the slashes around it.
 fn key_prefix(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::{
-    super::typed::{Table, Text},
+    super::typed::{Item, Table, Text},
     Located, key_prefix,
 };
-use crate::access::{Mount, VirtualPath};
+use crate::access::{self, Mount, VirtualPath};
 
 /// Where a mount's files lie in its backend when it does not say.
 const PREFIX: &str = "{home}";
@@ -16,6 +16,25 @@ pub(super) const MOUNT: [&str; 4] = ["path", "backend", "prefix", "read_only"];
 pub(super) fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
     let items = root.list("mounts", "a list of mounts, one of them `/`")?;
     let complete = !items.is_empty();
+    let (mounts, broken) = read(&items);
+    let has_root = mounts.iter().any(|(_, mount)| mount.path.is_root());
+    if !complete || (!broken && !has_root) {
+        root.error(
+            "mounts",
+            "no mount has the path `/`, which every user starts in",
+        );
+    }
+    Some(mounts)
+}
+
+/// The mounts of a user or group.
+pub(crate) fn own_mounts(table: &Table<'_>) -> Option<Located<Mount>> {
+    let items = table.optional_list("mounts", "a list of mounts")?;
+    Some(read(&items).0)
+}
+
+/// Mounts with different paths; and whether a path is unknown because of a mistake.
+fn read(items: &[Item<'_>]) -> (Located<Mount>, bool) {
     let (mut paths, mut mounts) = (HashSet::new(), Vec::new());
     let mut broken = false;
     for item in items {
@@ -55,13 +74,9 @@ pub(super) fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
             ));
         }
     }
-    if !complete || (!broken && !paths.contains(&VirtualPath::root())) {
-        root.error(
-            "mounts",
-            "no mount has the path `/`, which every user starts in",
-        );
-    }
-    Some(mounts)
+    // A mount that was left out for another mistake still has its path.
+    let broken = broken || mounts.len() < paths.len();
+    (mounts, broken)
 }
 
 fn mount_path(table: &Table<'_>) -> Option<VirtualPath> {
@@ -77,19 +92,8 @@ fn mount_path(table: &Table<'_>) -> Option<VirtualPath> {
 
 fn mount_prefix(table: &Table<'_>, text: &Text) -> Option<String> {
     let prefix = key_prefix(table, "prefix", text)?;
-    let without_templates = prefix.replace("{home}", "").replace("{user}", "");
-    if without_templates.contains(['{', '}']) {
-        let message = "the only templates are {home} and {user}, found";
-        table.error("prefix", format!("{message} {}", text.shown()));
-        return None;
-    }
-    // A home may be empty: `.{home}` would then be the segment `.`.
-    if without_templates
-        .split('/')
-        .any(|segment| matches!(segment, "." | ".."))
-    {
-        let message = "a segment of dots and a template may become `.` or `..`, found";
-        table.error("prefix", format!("{message} {}", text.shown()));
+    if let Err(problem) = access::check_template(&prefix, true) {
+        table.error("prefix", format!("{problem}, found {}", text.shown()));
         return None;
     }
     Some(prefix)

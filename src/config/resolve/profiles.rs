@@ -75,7 +75,7 @@ pub(super) fn profile_of(
 
 fn profile(table: &Table<'_>) -> Option<Profile> {
     let epsv = table.choice("epsv", &SWITCH);
-    let offset = offset(table);
+    let offset = time_zone(table, "list_time_zone");
     let date = table.choice("list_date", &LIST_DATES);
     let name_charset = charset(table);
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
@@ -98,18 +98,16 @@ fn profile(table: &Table<'_>) -> Option<Profile> {
     })
 }
 
-fn offset(table: &Table<'_>) -> Option<UtcOffset> {
+/// The zone at `key`, as distance from UTC; UTC if it is not given.
+pub(crate) fn time_zone(table: &Table<'_>, key: &str) -> Option<UtcOffset> {
     const EXPECTED: &str = "a distance from UTC such as \"+02:00\" or \"-05:30\"";
-    let Some(text) = table.optional_text("list_time_zone", EXPECTED)? else {
+    let Some(text) = table.optional_text(key, EXPECTED)? else {
         return Some(UtcOffset::UTC);
     };
     let offset = parse_offset(&text.value);
     if offset.is_none() {
         let shown = text.shown();
-        table.error(
-            "list_time_zone",
-            format!("expected {EXPECTED}, found {shown}"),
-        );
+        table.error(key, format!("expected {EXPECTED}, found {shown}"));
     }
     offset
 }

@@ -43,8 +43,9 @@ pub use self::{
     files::{FileError, FileErrors},
     reload::keep_current,
 };
-use self::{files::Files, policy::Configs, reload::Seen, resumption::Resumption};
+use self::{files::Files, policy::Configs, resumption::Resumption};
 use crate::config;
+use crate::watch::Seen;
 
 /// First byte of a TLS record that carries a handshake message (RFC 8446 §5.1).
 pub(super) const HANDSHAKE_RECORD: u8 = 0x16;
@@ -114,7 +115,7 @@ impl Tls {
             settings: settings.clone(),
             resumption: Arc::new(resumption),
             current: ArcSwap::from_pointee(configs),
-            seen: Mutex::new(Seen::first(&files)),
+            seen: Mutex::new(Seen::first(files.digest())),
         })
     }
 

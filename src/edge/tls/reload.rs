@@ -1,13 +1,9 @@
-//! Changed files: looked at every few seconds and on SIGHUP, taken up only if all of them fit together.
-//!
-//! The content is compared and not the time of change: Kubernetes swaps the symbolic link above the
-//! files, `cp -p` keeps times, and the files are small. A change must look the same twice before it
-//! is loaded, so that the moment between a new certificate and its new key is no error. What does not
-//! fit is logged once and the old certificates stay.
+//! Changed files: looked at every few seconds ([`crate::watch`]) and on SIGHUP, taken up only if all of
+//! them fit together. What does not fit is logged once and the old certificates stay.
 
 use std::{
     sync::{Arc, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use tokio::signal::unix::Signal;
@@ -22,19 +18,8 @@ use crate::{
     edge::Door,
     observe::metrics::{CertificateLabels, Metrics, ReloadLabels},
     shutdown::Drain,
+    watch,
 };
-
-/// Between two looks at the files.
-const PERIOD: Duration = Duration::from_secs(2);
-
-/// What the last look at the files saw.
-#[derive(Debug)]
-pub(super) struct Seen {
-    /// What was last loaded, or tried to.
-    tried: [u8; 32],
-    /// A change that was seen once.
-    changed: Option<[u8; 32]>,
-}
 
 /// What a look at the files led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,27 +28,6 @@ pub enum Reload {
     Unchanged,
     /// New sessions get what the files hold now.
     Done,
-}
-
-impl Seen {
-    pub(super) fn first(files: &Files) -> Self {
-        Self {
-            tried: files.digest(),
-            changed: None,
-        }
-    }
-
-    /// Whether the files are to be loaded.
-    fn look(&mut self, digest: [u8; 32], at_once: bool) -> bool {
-        let settled = self.changed == Some(digest);
-        self.changed = (digest != self.tried).then_some(digest);
-        let load = at_once || (settled && digest != self.tried);
-        if load {
-            self.tried = digest;
-            self.changed = None;
-        }
-        load
-    }
 }
 
 impl Tls {
@@ -101,8 +65,8 @@ pub async fn keep_current(
     loop {
         let at_once = tokio::select! {
             () = drain.begun() => return,
-            () = tokio::time::sleep(PERIOD) => false,
-            () = next(&mut hangup) => true,
+            () = tokio::time::sleep(watch::PERIOD) => false,
+            () = watch::next(&mut hangup) => true,
         };
         for door in &doors {
             let looking = Arc::clone(door);
@@ -114,16 +78,6 @@ pub async fn keep_current(
                 else => {}
             }
         }
-    }
-}
-
-async fn next(hangup: &mut Option<Signal>) {
-    let came = match hangup {
-        Some(hangup) => hangup.recv().await.is_some(),
-        None => false,
-    };
-    if !came {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -174,35 +128,5 @@ impl Tls {
                 .get_or_create(&labels)
                 .set(certificate.not_after);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn change_is_loaded_when_it_looks_the_same_twice_and_then_once() {
-        let [old, half, new] = [[0; 32], [1; 32], [2; 32]];
-        let mut seen = Seen {
-            tried: old,
-            changed: None,
-        };
-        for (digest, load) in [
-            (old, false),
-            (half, false),
-            (new, false),
-            (new, true),
-            (new, false),
-            (old, false),
-            (new, false),
-            (old, false),
-            (old, true),
-        ] {
-            assert_eq!(seen.look(digest, false), load, "{digest:?}");
-        }
-        assert!(seen.look(old, true));
-        assert!(seen.look(half, true));
-        assert!(!seen.look(half, false));
     }
 }

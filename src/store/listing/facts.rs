@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::{Kind, timestamp::mdtm};
-use crate::{access::StoreKey, store::Stat};
+use crate::{
+    access::{Action, Actions, StoreKey},
+    store::Stat,
+};
 
 /// One fact of a line of MLSD or MLST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,23 +118,42 @@ impl fmt::Display for Facts {
 /// What the `perm` fact promises for one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions {
-    /// Neither the account nor the mount is read-only.
-    pub write: bool,
+    /// What the account may do with it.
+    pub actions: Actions,
     /// The entry is a mount point (or leads to one): it can be filled, not renamed or removed.
     pub fixed: bool,
 }
 
 impl Permissions {
     /// The letters of RFC 3659 §7.5.5 (H12): files of `adfrw`, directories of `cdeflmp`.
-    fn letters(self, kind: Kind) -> &'static str {
-        match (kind, self.write, self.fixed) {
-            (Kind::File, true, false) => "adfrw",
-            (Kind::File, true, true) => "arw",
-            (Kind::File, false, _) => "r",
-            (Kind::Directory, true, false) => "cdeflmp",
-            (Kind::Directory, true, true) => "celmp",
-            (Kind::Directory, false, _) => "el",
-        }
+    fn letters(self, kind: Kind) -> String {
+        const FILE: [(char, Action); 5] = [
+            ('a', Action::Append),
+            ('d', Action::Delete),
+            ('f', Action::Rename),
+            ('r', Action::Read),
+            ('w', Action::Overwrite),
+        ];
+        const DIRECTORY: [(char, Action); 7] = [
+            ('c', Action::Write),
+            ('d', Action::RemoveDirectory),
+            // What may be listed may be entered.
+            ('e', Action::List),
+            ('f', Action::Rename),
+            ('l', Action::List),
+            ('m', Action::MakeDirectory),
+            ('p', Action::Delete),
+        ];
+        let letters = match kind {
+            Kind::File => &FILE[..],
+            Kind::Directory => &DIRECTORY,
+        };
+        let movable = |letter: char| !self.fixed || !matches!(letter, 'd' | 'f');
+        letters
+            .iter()
+            .filter(|(letter, action)| self.actions.contains(*action) && movable(*letter))
+            .map(|(letter, _)| *letter)
+            .collect()
     }
 }
 
@@ -155,7 +177,7 @@ pub fn mlsx_line(
             }),
             Fact::Size => (stat.kind == Kind::File).then(|| stat.size.to_string()),
             Fact::Modify => stat.modified.map(mdtm),
-            Fact::Perm => Some(permissions.letters(stat.kind).to_owned()),
+            Fact::Perm => Some(permissions.letters(stat.kind)),
             Fact::Unique => Some(unique(key, stat)),
         };
         if let Some(value) = value {

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{access::StoreKey, store::Stat};
+use crate::{
+    access::{Action, Actions, StoreKey},
+    store::Stat,
+};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -26,10 +29,12 @@ fn entry(kind: Kind, name: &str, size: u64, modified: Option<SystemTime>) -> Ent
     }
 }
 
-const WRITER: Permissions = Permissions {
-    write: true,
-    fixed: false,
-};
+fn writer() -> Permissions {
+    Permissions {
+        actions: Actions::all(),
+        fixed: false,
+    }
+}
 
 #[test]
 fn dates_take_the_zone_and_the_form_of_the_style() {
@@ -175,19 +180,19 @@ fn mlsx_lines_follow_rfc_3659() {
     let file = entry(Kind::File, "x", 3, Some(time("20260101000000.9"))).stat;
     let directory = entry(Kind::Directory, "x", 0, None).stat;
     let sealed = Permissions {
-        write: false,
+        actions: [Action::List, Action::Read].into_iter().collect(),
         fixed: false,
     };
     let fixed = Permissions {
-        write: true,
         fixed: true,
+        ..writer()
     };
     let most = Facts::parse("type;size;modify;perm");
     for (stat, facts, permissions, line) in [
         (
             &file,
             most,
-            WRITER,
+            writer(),
             "type=file;size=3;modify=20260101000000;perm=adfrw; x y;z",
         ),
         (
@@ -196,11 +201,11 @@ fn mlsx_lines_follow_rfc_3659() {
             sealed,
             "type=file;size=3;modify=20260101000000;perm=r; x y;z",
         ),
-        (&directory, most, WRITER, "type=dir;perm=cdeflmp; x y;z"),
+        (&directory, most, writer(), "type=dir;perm=cdeflmp; x y;z"),
         (&directory, most, sealed, "type=dir;perm=el; x y;z"),
         (&directory, most, fixed, "type=dir;perm=celmp; x y;z"),
-        (&file, Facts::none(), WRITER, " x y;z"),
-        (&directory, Facts::parse("size"), WRITER, " x y;z"),
+        (&file, Facts::none(), writer(), " x y;z"),
+        (&directory, Facts::parse("size"), writer(), " x y;z"),
     ] {
         assert_eq!(mlsx_line("x y;z", stat, &key, facts, permissions), line);
     }
@@ -214,7 +219,7 @@ fn unique_is_stable_and_differs_by_place_and_version() {
             ..entry(Kind::File, "x", 1, None).stat
         };
         let key = StoreKey::for_test(backend, key);
-        mlsx_line("x", &stat, &key, Facts::parse("unique"), WRITER)
+        mlsx_line("x", &stat, &key, Facts::parse("unique"), writer())
     };
     // Written down, since another process must come to the same.
     assert_eq!(unique("s3", "a", Some("v")), "unique=45974fe7fab6ba6a; x");
@@ -331,7 +336,7 @@ proptest! {
         }
         prop_assert_eq!(rest, &name);
         let key = StoreKey::for_test("s3", "k");
-        let facts = mlsx_line(&name, &entry.stat, &key, Facts::default(), WRITER);
+        let facts = mlsx_line(&name, &entry.stat, &key, Facts::default(), writer());
         prop_assert_eq!(facts.split_once(' ').unwrap().1, name);
     }
 
