@@ -10,6 +10,7 @@ mod error;
 mod passive;
 mod profile;
 mod resolve;
+mod s3;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,6 +33,10 @@ pub use self::{
     error::{ConfigError, ConfigErrors},
     passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
+    s3::{
+        ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,
+        S3Provider, S3Switches,
+    },
     tls::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
@@ -135,7 +140,7 @@ pub enum ClearCommandChannel {
 /// What becomes of a time that a client sets (MFMT and its kin).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetTime {
-    /// It becomes the file's time; default for a local directory, impossible for a bucket.
+    /// It becomes the file's time; default for a local directory. A bucket keeps it as metadata.
     Store,
     /// 213, and nothing is changed.
     Ignore,
@@ -159,40 +164,6 @@ pub struct FsBackend {
     pub root: PathBuf,
     /// Times set by clients.
     pub set_time: SetTime,
-}
-
-/// An S3 bucket.
-#[derive(Clone, Debug)]
-pub struct S3Backend {
-    /// Bucket name.
-    pub bucket: String,
-    /// Region, for example `eu-central-1`; `us-east-1` for most S3-compatible stores.
-    pub region: String,
-    /// `None` for AWS.
-    pub endpoint: Option<String>,
-    /// Key prefix that everything lies below, without leading or trailing slash; may be empty.
-    pub root: String,
-    /// `None` uses the provider chain (environment, profile, web identity, ECS, IMDSv2).
-    pub credentials: Option<S3Credentials>,
-    /// `https://bucket.host/key` instead of `https://host/bucket/key`.
-    pub virtual_host_style: bool,
-    /// Bytes of one part of a multipart upload, at least 5 MiB; default 8 MiB.
-    pub part_bytes: usize,
-    /// Parts under way at once per upload; default 2.
-    pub parts_in_flight: usize,
-    /// Times set by clients; never [`SetTime::Store`].
-    pub set_time: SetTime,
-}
-
-/// A key pair for S3.
-#[derive(Clone, Debug)]
-pub struct S3Credentials {
-    /// Access key id.
-    pub access_key_id: String,
-    /// Secret access key.
-    pub secret_access_key: Secret,
-    /// Session token of temporary credentials.
-    pub session_token: Option<Secret>,
 }
 
 /// A string that never appears in a log.

@@ -133,12 +133,15 @@ fn defaults_of_the_example_are_those_of_the_code() {
         Backend::Fs(_) => panic!("{name} must be an S3 backend"),
     };
     let (written_s3, s3) = (s3(&written, "archive"), s3(&default, "cloud"));
-    assert_eq!(written_s3.region, s3.region);
-    assert_eq!(written_s3.root, s3.root);
-    assert_eq!(written_s3.virtual_host_style, s3.virtual_host_style);
-    assert_eq!(written_s3.part_bytes, s3.part_bytes);
-    assert_eq!(written_s3.parts_in_flight, s3.parts_in_flight);
-    assert_eq!(written_s3.set_time, s3.set_time);
+    let written_s3 = S3Backend {
+        bucket: s3.bucket.clone(),
+        endpoint: s3.endpoint.clone(),
+        credentials: None,
+        ca_file: None,
+        storage_class: None,
+        ..*written_s3
+    };
+    assert_eq!(format!("{written_s3:?}"), format!("{:?}", *s3));
     let local_time = |config: &Config, name: &str| match &config.backends[name] {
         Backend::Fs(local) => local.set_time,
         Backend::S3(_) => panic!("{name} must be a local directory"),
@@ -454,7 +457,27 @@ fn each_mistake_names_its_path() {
         (
             "bucket: b",
             "bucket: b, part_size_bytes: 268435456",
-            "limits.upload_memory_bytes: one upload to the backend cloud needs two parts, 536870912 bytes",
+            "limits.upload_memory_bytes: a part of the backend cloud must fit into a quarter of it: expected at least 1073741824, found 268435456",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, encryption: {mode: sse-s3, kms_key_id: k}",
+            "backends.cloud.encryption.kms_key_id: belongs to `mode: sse-kms`",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, encryption: {mode: sse-c, customer_key: c2hvcnQ=}",
+            "backends.cloud.encryption.customer_key: expected 32 bytes in base64",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, provider: wasabi",
+            "backends.cloud.provider: expected `aws` or `minio`",
+        ),
+        (
+            "bucket: b",
+            "bucket: b, set_time: copy, set_time_bytes: 5368709121",
+            "backends.cloud.set_time_bytes: expected a whole number from 0 to 5368709120",
         ),
         (
             "disk: {",

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Changed,
     /// Another session is at it.
     InUse,
+    /// Larger than the operator lets the store copy.
+    TooLarge,
     /// The restart position lies behind the end.
     OffsetBeyondEnd,
     /// Disk or quota full.
@@ -135,6 +137,12 @@ impl ErrorKind {
                 450,
                 "Another session is uploading this file",
                 "in_use",
+                Level::INFO,
+            ),
+            Self::TooLarge => (
+                553,
+                "File is too large for this on this storage",
+                "too_large",
                 Level::INFO,
             ),
             Self::OffsetBeyondEnd => (
@@ -283,6 +291,8 @@ mod tests {
             ),
             (ErrorKind::Unsupported, 553, "unsupported", Level::DEBUG),
             (ErrorKind::Changed, 450, "changed", Level::WARN),
+            (ErrorKind::InUse, 450, "in_use", Level::INFO),
+            (ErrorKind::TooLarge, 553, "too_large", Level::INFO),
             (
                 ErrorKind::OffsetBeyondEnd,
                 554,

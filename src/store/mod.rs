@@ -88,9 +88,10 @@ pub struct Entry {
 }
 
 /// What the bytes of an upload are put behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Base {
     /// Nothing: the upload is the whole object (STOR).
+    #[default]
     Empty,
     /// The first `bytes` bytes of the present object, which must still be `version` at commit
     /// (APPE: all of it; REST n + STOR: the first n).
@@ -109,6 +110,73 @@ pub struct Swept {
     pub removed: u64,
     /// Unfinished uploads of ours that are left, running ones included.
     pub open: u64,
+}
+
+/// What an upload is to make.
+#[derive(Clone, Debug, Default)]
+pub struct NewFile {
+    /// What its bytes are put behind.
+    pub base: Base,
+    /// Never in the place of something else (STOU): [`ErrorKind::AlreadyExists`] at the commit, where
+    /// the store has a condition for it.
+    pub exclusive: bool,
+    /// Bytes that the client announced (ALLO): a hint, nothing more.
+    pub expected_bytes: Option<u64>,
+    /// [`Store::survey`] was asked just now: directory and parent need no second look.
+    pub surveyed: bool,
+    /// Who uploads, to be kept with the object where the configuration wants it.
+    pub author: Option<Author>,
+}
+
+/// Who uploads a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    /// Login name.
+    pub user: String,
+    /// What the log calls the session.
+    pub session: String,
+}
+
+/// How large the parts of an upload are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartSizes {
+    /// Bytes of the first parts, at least 1.
+    pub bytes: usize,
+    /// Of these the first part leaves out so many: bytes of the old object come there.
+    pub first_less: usize,
+    /// After so many parts their size doubles; `None`: all are equal.
+    pub doubling: Option<usize>,
+}
+
+impl PartSizes {
+    /// Parts that are all equal.
+    pub fn equal(bytes: usize) -> Self {
+        Self {
+            bytes,
+            first_less: 0,
+            doubling: None,
+        }
+    }
+
+    /// Bytes of the part after `index` others.
+    pub fn of(&self, index: usize) -> usize {
+        let less = if index == 0 { self.first_less } else { 0 };
+        let doublings = self.doubling.map_or(0, |parts| index / parts.max(1));
+        let factor = 2_usize.saturating_pow(u32::try_from(doublings).unwrap_or(u32::MAX));
+        self.bytes
+            .saturating_mul(factor)
+            .saturating_sub(less)
+            .max(1)
+    }
+}
+
+impl From<Base> for NewFile {
+    fn from(base: Base) -> Self {
+        Self {
+            base,
+            ..Self::default()
+        }
+    }
 }
 
 /// What not every store can do.
@@ -141,16 +209,34 @@ pub trait Store: fmt::Debug + Send + Sync {
         stat: &Stat,
     ) -> Result<BoxStream<'static, Result<Bytes>>>;
 
-    /// Begins an upload. What the store cannot do (`base`, the name, a missing parent directory) is
+    /// Begins an upload. What the store cannot do (`file.base`, the name, a missing parent directory) is
     /// refused here, before a byte has moved. Must be followed by `commit` or `abort`.
-    async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>>;
+    async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>>;
+
+    /// What an upload to `key` meets: the present file, or nothing. Refuses the name of a directory
+    /// and a name whose directory is missing, with as few requests as the store needs.
+    async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
+        match self.stat(key).await {
+            Ok(stat) if stat.kind == Kind::Directory => {
+                Err(StoreError::new(ErrorKind::IsADirectory, "write"))
+            }
+            Ok(stat) => Ok(Some(stat)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 
     /// Begins an upload of a whole new object whose bytes, once interrupted ([`Upload::keep`]), stay
     /// for `user` alone. Drops what was kept before. Where another session holds the place, or the
     /// store can keep nothing, the upload is an ordinary one.
-    async fn write_kept(&self, key: &StoreKey, user: &str) -> Result<Box<dyn Upload>> {
+    async fn write_kept(
+        &self,
+        key: &StoreKey,
+        file: NewFile,
+        user: &str,
+    ) -> Result<Box<dyn Upload>> {
         let _ = user;
-        self.write(key, Base::Empty).await
+        self.write(key, file).await
     }
 
     /// What is kept of an interrupted upload of `user`: as many bytes as [`Store::resume`] can go on
@@ -241,15 +327,22 @@ pub trait Store: fmt::Debug + Send + Sync {
 /// half way (OpenDAL cannot abort a writer whose `write` was cancelled).
 #[async_trait]
 pub trait Upload: Send {
-    /// Bytes that the next [`Upload::write`] should carry.
-    fn part_bytes(&self) -> usize;
+    /// How large the parts are that [`Upload::write`] takes.
+    fn part_sizes(&self) -> PartSizes;
 
-    /// Adds one part: chunks that together hold `part_bytes`, or less for the last one.
-    /// The chunks' owners are dropped when the store no longer needs them.
+    /// Whether the store holds each part in memory until the next one comes.
+    fn keeps_part_back(&self) -> bool {
+        false
+    }
+
+    /// Adds one part that more bytes follow: chunks that together hold exactly the bytes that
+    /// [`PartSizes::of`] says, or fewer where the caller cannot hold so many, but always equally many
+    /// while the sizes are equal. The chunks' owners are dropped when the store no longer needs them.
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()>;
 
-    /// Makes the object visible, whole and durable, and says what it is.
-    async fn commit(self: Box<Self>) -> Result<Stat>;
+    /// Adds what is left, which may be nothing, makes the object visible, whole and durable, and says
+    /// what it is.
+    async fn commit(self: Box<Self>, last: Vec<Bytes>) -> Result<Stat>;
 
     /// Leaves nothing behind; failures are logged, since nobody is left to tell.
     async fn abort(self: Box<Self>);

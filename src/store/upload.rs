@@ -6,10 +6,7 @@
 //! end, and ends by `commit`, `keep` or `abort`, never otherwise.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,15 +19,10 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ErrorKind, Result, Stat, StoreError, Upload,
-    budget::{Budget, Chunk},
+    ErrorKind, PartSizes, Result, Stat, StoreError, Upload,
+    budget::{Allowance, Budget, Chunk},
     transfer::{Failure, Progress, Wire},
 };
-
-/// First chunk of an upload: most files of small devices fit.
-const FIRST_CHUNK_BYTES: usize = 16 << 10;
-/// Largest chunk: one read of a fast connection, and what one upload takes from the budget at once.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// How long the reply to an interrupted upload waits for the writer to end.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -48,8 +40,8 @@ pub struct Incoming {
 #[derive(Debug)]
 struct Feed {
     orders: mpsc::Sender<Order>,
-    /// Size of the next part: the writer task raises it as the upload grows.
-    part_bytes: Arc<AtomicUsize>,
+    sizes: PartSizes,
+    keeps_part_back: bool,
     budget: Budget,
     leftover: Leftover,
 }
@@ -77,17 +69,16 @@ pub struct Deadlines {
 /// What the writer task is told. A channel that closes without [`Order::Commit`] means an interruption.
 #[derive(Debug)]
 enum Order {
-    /// Write this part.
+    /// Write this part; more bytes follow.
     Part(Vec<Bytes>),
-    /// Make it visible.
-    Commit,
+    /// Write what is left, which may be nothing, and make it visible.
+    Commit(Vec<Bytes>),
 }
 
 impl Incoming {
     /// Starts the writer task for `upload` on `tasks`, which outlives the session.
     pub fn start(upload: Box<dyn Upload>, budget: Budget, tasks: &TaskTracker) -> Self {
-        let part_bytes = Arc::new(AtomicUsize::new(upload.part_bytes()));
-        let next_part_bytes = Arc::clone(&part_bytes);
+        let (sizes, keeps_part_back) = (upload.part_sizes(), upload.keeps_part_back());
         // One order waits while another is carried out: more would only hide back-pressure.
         let (orders, inbox) = mpsc::channel(1);
         let (report, outcome) = oneshot::channel();
@@ -99,13 +90,14 @@ impl Incoming {
         tasks.spawn(tracing::Instrument::instrument(
             async move {
                 // A dropped receiver means that nobody waits for the answer any more.
-                let _ = report.send(carry_out(upload, inbox, &next_part_bytes, &rest).await);
+                let _ = report.send(carry_out(upload, inbox, &rest).await);
             },
             span,
         ));
         let feed = Feed {
             orders,
-            part_bytes,
+            sizes,
+            keeps_part_back,
             budget,
             leftover,
         };
@@ -136,18 +128,21 @@ impl Incoming {
             failed = &mut outcome => return Err(early_end(failed)),
             filled = feed.fill(wire, &mut gathered, progress, deadlines.stall) => filled,
         };
-        if let Err(failure) = filled {
-            // A client that hears of the end goes on or begins again at once: by then the writer
-            // should have put away or removed what there is. It does so in any case.
-            drop(gathered);
-            drop(feed);
-            let _ = timeout(SETTLE, outcome).await;
-            return Err(failure);
-        }
+        let last = match filled {
+            Ok(last) => last,
+            Err(failure) => {
+                // A client that hears of the end goes on or begins again at once: by then the writer
+                // should have put away or removed what there is. It does so in any case.
+                drop(gathered);
+                drop(feed);
+                let _ = timeout(SETTLE, outcome).await;
+                return Err(failure);
+            }
+        };
         // Clients that wait for our close_notify before they read the reply (Python's ssl.unwrap)
         // get it now and not after a slow commit. The file is complete: an error here is theirs.
         let _ = timeout(deadlines.stall, wire.shutdown()).await;
-        if feed.orders.send(Order::Commit).await.is_err() {
+        if feed.orders.send(Order::Commit(last)).await.is_err() {
             return Err(early_end(outcome.await));
         }
         match timeout(deadlines.commit, outcome).await {
@@ -158,36 +153,98 @@ impl Incoming {
 }
 
 impl Feed {
-    /// Reads until the proven end of the file and hands over every part.
+    /// Reads until the proven end of the file, hands over every part that more bytes follow, and
+    /// returns the last one.
+    ///
+    /// A part goes out only when the first byte behind it is there: a store must know whether the
+    /// first part is the whole file.
     async fn fill(
         &self,
         wire: &mut dyn Wire,
         gathered: &mut Gathered,
         progress: &Progress,
         stall: Duration,
-    ) -> std::result::Result<(), Failure> {
-        let mut chunk_bytes = FIRST_CHUNK_BYTES;
-        let mut express = None;
-        loop {
-            let mut left = self.part_bytes.load(Ordering::Relaxed);
-            let mut ended = false;
-            while left > 0 && !ended {
-                let chunk = self.budget.chunk(chunk_bytes.min(left), &mut express).await;
-                let chunk = gathered.chunk.insert(chunk);
-                ended = fill_chunk(wire, chunk, progress, stall).await?;
-                left -= chunk.len();
-                gathered.put_chunk();
-                chunk_bytes = (chunk_bytes * 2).min(CHUNK_BYTES);
+    ) -> std::result::Result<Vec<Bytes>, Failure> {
+        let mut reading = Reading {
+            wire,
+            allowance: self.budget.allowance(self.keeps_part_back),
+            progress,
+            stall,
+        };
+        let most = self.budget.largest_part_bytes();
+        let mut part_bytes = self.sizes.of(0).min(most);
+        let mut first = reading.allowance.first(part_bytes).await;
+        let mut ended = reading.some(gathered.chunk.insert(first)).await?;
+        for index in 1.. {
+            let mut left = part_bytes;
+            loop {
+                while let Some(chunk) = gathered.chunk.as_mut()
+                    && !ended
+                    && !chunk.is_full()
+                {
+                    ended = reading.some(chunk).await?;
+                }
+                left -= gathered.put_chunk();
+                if ended {
+                    return Ok(std::mem::take(&mut gathered.part));
+                }
+                if left == 0 {
+                    break;
+                }
+                gathered.chunk = Some(reading.allowance.chunk(left).await);
             }
+            reading.allowance.end_part();
+            part_bytes = self.sizes.of(index).min(most);
+            first = reading.allowance.first(part_bytes).await;
+            let chunk = gathered.chunk.insert(first);
+            ended = reading.some(chunk).await?;
+            let nothing_follows = ended && chunk.is_empty();
             let part = std::mem::take(&mut gathered.part);
-            if !part.is_empty() && self.orders.send(Order::Part(part)).await.is_err() {
+            if nothing_follows {
+                return Ok(part);
+            }
+            if self.orders.send(Order::Part(part)).await.is_err() {
                 // The writer has ended and says why in its outcome, which `receive` waits for too.
                 std::future::pending::<()>().await;
             }
-            if ended {
-                return Ok(());
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The wire and who pays for what it brings.
+struct Reading<'a> {
+    wire: &'a mut dyn Wire,
+    allowance: Allowance,
+    progress: &'a Progress,
+    stall: Duration,
+}
+
+impl Reading<'_> {
+    /// Reads once into `chunk`; says whether the file ended.
+    async fn some(&mut self, chunk: &mut Chunk) -> std::result::Result<bool, Failure> {
+        let mut room = chunk.room();
+        let patience = self.allowance.patience().filter(|time| *time < self.stall);
+        let mut read = None;
+        if let Some(patience) = patience {
+            read = timeout(patience, self.wire.read_buf(&mut room)).await.ok();
+            if read.is_none() {
+                self.allowance.slow_down();
             }
         }
+        let read = match read {
+            Some(read) => read,
+            None => timeout(
+                self.stall.saturating_sub(patience.unwrap_or_default()),
+                self.wire.read_buf(&mut room),
+            )
+            .await
+            .map_err(|_| Failure::Stalled(self.stall))?,
+        };
+        let read = read.map_err(Failure::from_wire)?;
+        self.progress.add(read);
+        self.allowance.filled(read);
+        Ok(read == 0)
     }
 }
 
@@ -200,13 +257,16 @@ impl Gathered {
         }
     }
 
-    /// The chunk at hand belongs to the part.
-    fn put_chunk(&mut self) {
-        if let Some(chunk) = self.chunk.take()
-            && !chunk.is_empty()
-        {
+    /// The chunk at hand belongs to the part; how much it holds.
+    fn put_chunk(&mut self) -> usize {
+        let Some(chunk) = self.chunk.take() else {
+            return 0;
+        };
+        let length = chunk.len();
+        if length > 0 {
             self.part.push(chunk.freeze());
         }
+        length
     }
 }
 
@@ -224,7 +284,6 @@ impl Drop for Gathered {
 async fn carry_out(
     mut upload: Box<dyn Upload>,
     mut inbox: mpsc::Receiver<Order>,
-    next_part_bytes: &AtomicUsize,
     leftover: &Mutex<Vec<Bytes>>,
 ) -> Result<Stat> {
     while let Some(order) = inbox.recv().await {
@@ -235,34 +294,13 @@ async fn carry_out(
                     upload.keep(Vec::new()).await;
                     return Err(error);
                 }
-                next_part_bytes.store(upload.part_bytes(), Ordering::Relaxed);
             }
-            Order::Commit => return upload.commit().await,
+            Order::Commit(last) => return upload.commit(last).await,
         }
     }
     let rest = std::mem::take(&mut *leftover.lock().unwrap_or_else(PoisonError::into_inner));
     upload.keep(rest).await;
     Err(StoreError::new(ErrorKind::Internal, "write"))
-}
-
-/// Reads until `chunk` is full; says whether the file ended.
-async fn fill_chunk(
-    wire: &mut dyn Wire,
-    chunk: &mut Chunk,
-    progress: &Progress,
-    stall: Duration,
-) -> std::result::Result<bool, Failure> {
-    while !chunk.is_full() {
-        let read = timeout(stall, wire.read_buf(&mut chunk.room()))
-            .await
-            .map_err(|_| Failure::Stalled(stall))?
-            .map_err(Failure::from_wire)?;
-        if read == 0 {
-            return Ok(true);
-        }
-        progress.add(read);
-    }
-    Ok(false)
 }
 
 /// Why the writer task ended before the commit.

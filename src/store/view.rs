@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
-    Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload, listing::Permissions,
-    transfer::Failure,
+    Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload,
+    listing::Permissions, transfer::Failure,
 };
 use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
 
@@ -235,14 +235,7 @@ impl View {
     ) -> Outcome<Box<dyn Upload>> {
         // Asked for with the weakest right first: a read-only account gets no hint about what exists.
         let (store, key) = self.located(Action::Write, path)?;
-        let present = match store.stat(&key).await {
-            Ok(stat) if stat.kind == Kind::Directory => {
-                return Err(StoreError::new(ErrorKind::IsADirectory, "write").into());
-            }
-            Ok(stat) => Some(stat),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
+        let present = store.survey(&key).await?;
         if self.resume
             && let Some(from) = append
             && let Some(kept) = self.kept(store, &key, present.as_ref()).await?
@@ -286,10 +279,16 @@ impl View {
                 }
             }
         };
-        if self.resume && base == Base::Empty {
-            return Ok(store.write_kept(&key, &self.account().name).await?);
+        let keep = self.resume && base == Base::Empty;
+        let file = NewFile {
+            base,
+            surveyed: true,
+            ..NewFile::default()
+        };
+        if keep {
+            return Ok(store.write_kept(&key, file, &self.account().name).await?);
         }
-        Ok(store.write(&key, base).await?)
+        Ok(store.write(&key, file).await?)
     }
 
     /// Deletes a file, and what is kept of an interrupted upload of it.

@@ -68,6 +68,7 @@ fn assert_only_in(word: &str, places: &[&str]) {
 #[test]
 fn only_the_store_speaks_to_object_stores() {
     assert_only_in("opendal::", &["src/store/"]);
+    assert_only_in("aws_sdk_s3::", &["src/store/object/s3/"]);
 }
 
 #[test]

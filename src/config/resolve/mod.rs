@@ -6,6 +6,7 @@ mod listeners;
 mod mounts;
 mod passive;
 mod profiles;
+mod s3;
 mod tls;
 mod uploads;
 
@@ -83,16 +84,18 @@ const LEVELS: [(&str, tracing::Level); 5] = [
 pub(super) fn all_keys() -> Vec<&'static str> {
     use self::{
         auth::{AUTH, USERS},
-        backends::{FS, S3},
+        backends::FS,
         listeners::LISTENER,
         mounts::MOUNT,
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL},
         profiles::PROFILE,
+        s3::{ENCRYPTION, METADATA, S3},
         tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
         uploads::UPLOADS,
     };
     let log = ["level", "format"];
-    let tables: [&[&str]; 21] = [
+    // Without a count, which every branch would change.
+    let tables: &[&[&str]] = &[
         &ROOT,
         &LISTENER,
         &TLS,
@@ -106,6 +109,8 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &PROFILE,
         &FS,
         &S3,
+        &ENCRYPTION,
+        &METADATA,
         &MOUNT,
         &UPLOADS,
         &LIMITS,
@@ -339,17 +344,17 @@ fn backends_of_mounts(mounts: &Located<Mount>, names: &[&str], reader: &Reader<'
     }
 }
 
-/// One upload needs two parts in memory: the one being sent and the one being filled.
+/// A part must fit into a quarter of the budget, see `store::Budget`.
 fn upload_memory(limits: &Limits, backends: &BTreeMap<Arc<str>, Backend>, reader: &Reader<'_>) {
     for (name, backend) in backends {
         let Backend::S3(s3) = backend else { continue };
-        let least = s3.part_bytes.saturating_mul(2);
+        let least = s3.part_bytes.saturating_mul(4);
         if limits.upload_memory_bytes < least {
             let found = limits.upload_memory_bytes;
             reader.error(
                 "limits.upload_memory_bytes",
                 format!(
-                    "one upload to the backend {name} needs two parts, {least} bytes; found {found}"
+                    "a part of the backend {name} must fit into a quarter of it: expected at least {least}, found {found}"
                 ),
             );
         }

@@ -33,7 +33,7 @@ use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use self::upload::{LocalUpload, Start};
 use super::{
-    Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Swept, Upload,
+    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Upload,
 };
 use crate::{
     access::StoreKey,
@@ -255,16 +255,21 @@ impl Store for LocalStore {
         Ok(reader.into_stream())
     }
 
-    async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>> {
+    async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
         let key = key.clone();
-        let start = Start::Base(base);
+        let start = Start::Base(file.base);
         let upload = self
             .blocking("write", move |store| LocalUpload::begin(store, &key, start))
             .await?;
         Ok(Box::new(upload))
     }
 
-    async fn write_kept(&self, key: &StoreKey, user: &str) -> Result<Box<dyn Upload>> {
+    async fn write_kept(
+        &self,
+        key: &StoreKey,
+        _file: NewFile,
+        user: &str,
+    ) -> Result<Box<dyn Upload>> {
         let (key, start) = (key.clone(), Start::Keep(kept::name(key, user)));
         let upload = self
             .blocking("write", move |store| LocalUpload::begin(store, &key, start))

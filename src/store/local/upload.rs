@@ -12,7 +12,7 @@ use cap_std::fs::{Dir, File, MetadataExt, OpenOptions};
 use rustix::fs::{FlockOperation, flock, ioctl_ficlone};
 
 use super::{
-    super::{Base, Kind, Result, Stat, Upload},
+    super::{Base, Kind, PartSizes, Result, Stat, Upload},
     ErrorKind, LocalStore, StoreError, blocking, kept, new_name, parent, read, stat_of,
 };
 use crate::access::StoreKey;
@@ -106,8 +106,8 @@ impl LocalUpload {
 
 #[async_trait]
 impl Upload for LocalUpload {
-    fn part_bytes(&self) -> usize {
-        PART_BYTES
+    fn part_sizes(&self) -> PartSizes {
+        PartSizes::equal(PART_BYTES)
     }
 
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
@@ -126,7 +126,8 @@ impl Upload for LocalUpload {
         Ok(())
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<Stat> {
+    async fn commit(mut self: Box<Self>, last: Vec<Bytes>) -> Result<Stat> {
+        self.write(last).await?;
         let state = self.take()?;
         blocking("commit", move || state.commit()).await
     }

@@ -1,6 +1,7 @@
 //! [`ObjectStore`]: a bucket.
 //!
-//! Owns every use of OpenDAL. A directory is a marker object `dir/`, or any key below that prefix;
+//! Looks, listings and reads go through OpenDAL, what makes or changes an object of S3 through
+//! [`s3`]. A directory is a marker object `dir/`, or any key below that prefix;
 //! the root always exists. One rule for all commands where a bucket holds both `x` and `x/…`: the
 //! directory wins, the object is hidden and the conflict logged (CONFORMANCE O12). No directory
 //! vanishes when its last entry is deleted: the marker is put there first (O10).
@@ -10,11 +11,10 @@
 mod keys;
 mod listing;
 mod rename;
+mod s3;
 mod transport;
-mod upload;
 
 use std::{
-    collections::HashMap,
     future::Future,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -28,8 +28,12 @@ use opendal::{
     options::{DeleteOptions, ListOptions, ReaderOptions},
 };
 
-use self::{keys::Keys, upload::ObjectUpload};
-use super::{Abilities, Base, Entry, ErrorKind, Kind, Result, Stat, Store, StoreError, Upload};
+use self::{
+    keys::Keys,
+    s3::{S3, S3Upload},
+    transport::Transport,
+};
+use super::{Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload};
 use crate::{
     access::StoreKey,
     config::{S3Backend, SetTime, Timeouts},
@@ -45,28 +49,24 @@ pub struct ObjectStore {
 struct Shared {
     /// For what is quick and may be given up in the middle: looks, listings, deletes, reads.
     looks: Operator,
-    /// For what moves bytes into the bucket and is never given up in the middle: writers, copies.
-    moves: Operator,
+    /// What makes or changes an object.
+    s3: Arc<S3>,
     keys: Keys,
     /// One look with all its retries.
     deadline: Duration,
-    part_bytes: usize,
-    parts_in_flight: usize,
     set_time: SetTime,
 }
 
 impl ObjectStore {
     /// Prepares a bucket; sends nothing yet.
     pub fn open_s3(backend: &S3Backend, timeouts: &Timeouts) -> Result<Self> {
-        let (looks, moves) = transport::operators(backend, timeouts)?;
+        let transport = Transport::new(backend, timeouts)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                looks,
-                moves,
+                looks: transport::operator(backend, timeouts, &transport)?,
+                s3: Arc::new(S3::new(backend, timeouts, &transport)),
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
-                part_bytes: backend.part_bytes.max(upload::LEAST_PART_BYTES),
-                parts_in_flight: backend.parts_in_flight.max(1),
                 set_time: backend.set_time,
             }),
         })
@@ -143,6 +143,27 @@ impl ObjectStore {
             (Some(object), None) => Ok(file_stat(&object)),
             (None, None) => Err(StoreError::new(ErrorKind::NotFound, operation)),
         }
+    }
+
+    /// What a new object at `key` meets, in one round trip: three requests at once.
+    async fn survey_at(&self, operation: &'static str, key: &StoreKey) -> Result<Option<Stat>> {
+        let (path, marker) = (
+            self.keys().file(operation, key)?,
+            self.keys().directory(operation, key)?,
+        );
+        let (object, below, parent) = tokio::join!(
+            self.head(operation, &path),
+            self.below(operation, &marker, 1),
+            self.require_parent(operation, &path),
+        );
+        if !below?.is_empty() {
+            return Err(StoreError::new(ErrorKind::IsADirectory, operation));
+        }
+        let object = object?.map(|object| file_stat(&object));
+        if object.is_none() {
+            parent?;
+        }
+        Ok(object)
     }
 
     /// Refuses a name whose directory does not exist: one rule for all stores (CONFORMANCE G4, O9).
@@ -251,8 +272,13 @@ impl Store for ObjectStore {
             .boxed())
     }
 
-    async fn write(&self, key: &StoreKey, base: Base) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(ObjectUpload::begin(self, key, base).await?))
+    async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
+        let upload = S3Upload::begin(self, &self.shared.s3, key, file).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
+        self.survey_at("write", key).await
     }
 
     async fn remove_file(&self, key: &StoreKey) -> Result<()> {
@@ -355,14 +381,4 @@ fn directory_stat(modified: Option<SystemTime>) -> Stat {
 fn modified(metadata: &Metadata) -> Option<SystemTime> {
     let seconds = u64::try_from(metadata.last_modified()?.into_inner().as_second()).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-}
-
-/// User metadata of an object, to be set again where the store does not carry it over.
-fn user_metadata(metadata: &Metadata) -> HashMap<String, String> {
-    metadata
-        .user_metadata()
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }

@@ -1,84 +1,98 @@
-//! The operators: HTTP client, credentials, deadlines and retries.
+//! The HTTP clients of an S3 backend and the operator over them: credentials, deadlines and retries.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use http::{HeaderValue, Request, Response, header::CONTENT_LENGTH};
 use opendal::{
-    Buffer, HttpBody, HttpTransport, HttpTransporter, OperationContext, Operator,
+    HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, TimeoutLayer},
     services::S3,
 };
 use opendal_http_transport_reqwest::ReqwestTransport;
 
 use super::super::{ErrorKind, Result, StoreError};
-use crate::config::{S3Backend, Timeouts};
+use crate::config::{S3Backend, S3Encryption, Timeouts};
 
 /// Tries after the first. The budget is per call, not per part, so one slow part must not use it up.
-const RETRIES: u32 = 10;
+pub(super) const RETRIES: u32 = 10;
 
 /// Between two tries at most.
-const RETRY_DELAY: Duration = Duration::from_secs(10);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// One operator for looks and one for moves, over one pool of connections.
-///
-/// A look is cut off from outside after `timeouts.store`, so each try gets a quarter of it. A move is
-/// never cut off (its writer could not be aborted any more); all its tries together take
-/// `timeouts.commit`, plus what lies between them.
-pub(super) fn operators(backend: &S3Backend, timeouts: &Timeouts) -> Result<(Operator, Operator)> {
-    let look = timeouts.store / 4;
-    let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
-    let client = reqwest::Client::builder()
-        .http1_only()
-        .connect_timeout(Duration::from_secs(10).min(look))
-        .read_timeout(timeouts.store)
-        .pool_idle_timeout(Duration::from_mins(1))
-        .tcp_keepalive(Duration::from_secs(30))
-        .build()
-        .map_err(|error| StoreError::with_source(ErrorKind::Internal, "open", error))?;
-    let transport = HttpTransporter::new(WithLength(ReqwestTransport::new(client)));
-    // `with_context` first: layers wrap the transport and executor they find.
-    let plain = Operator::new(service(backend))
-        .map_err(|error| StoreError::from_opendal("open", error))?
-        .with_context(OperationContext::new().with_http_transport(transport));
-    let layered = |each: Duration| {
-        plain
-            .clone()
-            .layer(TimeoutLayer::new().with_timeout(each).with_io_timeout(each))
-            .layer(
-                RetryLayer::new()
-                    .with_jitter()
-                    .with_min_delay(Duration::from_millis(200))
-                    .with_max_delay(RETRY_DELAY)
-                    .with_max_times(RETRIES as usize),
-            )
-    };
-    Ok((layered(look), layered(step)))
+/// The HTTP clients of one backend.
+pub(super) struct Transport {
+    /// For looks, listings and reads.
+    pub(super) for_opendal: HttpTransporter,
+    /// For what makes the store work for minutes before it answers. Each request has its own deadline.
+    pub(super) for_moves: reqwest::Client,
 }
 
-/// Says `Content-Length: 0` where OpenDAL says nothing of an empty body.
-///
-/// Works around opendal-service-s3 0.59.5, `core.rs`, `s3_upload_part_copy_request`, which alone of
-/// the requests sets no length: Ceph answers 411 `MissingContentLength` and no append of 5 MiB or more
-/// works there. Added after signing, which does not cover it. `append_and_restart_keep_the_first_bytes`
-/// on the gateway tells when this can go.
-#[derive(Debug)]
-struct WithLength(ReqwestTransport);
-
-impl HttpTransport for WithLength {
-    async fn fetch(&self, mut request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
-        let sends = matches!(*request.method(), http::Method::PUT | http::Method::POST);
-        if sends && request.body().is_empty() {
-            request
-                .headers_mut()
-                .entry(CONTENT_LENGTH)
-                .or_insert(HeaderValue::from_static("0"));
-        }
-        self.0.fetch(request).await
+impl Transport {
+    pub(super) fn new(backend: &S3Backend, timeouts: &Timeouts) -> Result<Self> {
+        let authorities = match &backend.ca_file {
+            Some(file) => authorities(file)?,
+            None => Vec::new(),
+        };
+        let client = |silence: Duration| {
+            let mut builder = reqwest::Client::builder()
+                .http1_only()
+                .connect_timeout(Duration::from_secs(10).min(timeouts.store / 4))
+                .read_timeout(silence)
+                .pool_idle_timeout(Duration::from_mins(1))
+                .tcp_keepalive(Duration::from_secs(30));
+            for authority in &authorities {
+                builder = builder.add_root_certificate(authority.clone());
+            }
+            builder
+                .build()
+                .map_err(|error| StoreError::with_source(ErrorKind::Internal, "open", error))
+        };
+        let looks = ReqwestTransport::new(client(timeouts.store)?);
+        Ok(Self {
+            for_opendal: HttpTransporter::new(looks),
+            for_moves: client(timeouts.commit.max(timeouts.store))?,
+        })
     }
 }
 
-/// No checksum algorithm: it would turn `UploadPartCopy` off, and an append would stream the old bytes
-/// through us. No root: [`super::keys`] says why.
+fn authorities(file: &Path) -> Result<Vec<reqwest::Certificate>> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let problem = format!("ca_file {}: {error}", file.display());
+        StoreError::with_source(ErrorKind::Internal, "open", problem)
+    };
+    let pem = std::fs::read(file).map_err(|error| failed(error.into()))?;
+    let found =
+        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into()))?;
+    if found.is_empty() {
+        return Err(failed("no certificate in it".into()));
+    }
+    Ok(found)
+}
+
+/// The operator of looks, listings and reads. Each of them is cut off from outside after
+/// `timeouts.store`, so a try gets a quarter of it.
+pub(super) fn operator(
+    backend: &S3Backend,
+    timeouts: &Timeouts,
+    transport: &Transport,
+) -> Result<Operator> {
+    let look = timeouts.store / 4;
+    let context = OperationContext::new().with_http_transport(transport.for_opendal.clone());
+    // `with_context` first: layers wrap the transport and executor they find.
+    let plain = Operator::new(service(backend))
+        .map_err(|error| StoreError::from_opendal("open", error))?
+        .with_context(context);
+    Ok(plain
+        .layer(TimeoutLayer::new().with_timeout(look).with_io_timeout(look))
+        .layer(
+            RetryLayer::new()
+                .with_jitter()
+                .with_min_delay(Duration::from_millis(200))
+                .with_max_delay(RETRY_DELAY)
+                .with_max_times(RETRIES as usize),
+        ))
+}
+
+/// No root: [`super::keys`] says why.
 fn service(backend: &S3Backend) -> S3 {
     let mut service = S3::default()
         .bucket(&backend.bucket)
@@ -88,6 +102,9 @@ fn service(backend: &S3Backend) -> S3 {
     }
     if backend.virtual_host_style {
         service = service.enable_virtual_host_style();
+    }
+    if let S3Encryption::Customer { key } = &backend.encryption {
+        service = service.server_side_encryption_with_customer_key("AES256", key.bytes());
     }
     if let Some(credentials) = &backend.credentials {
         // What the operator wrote is all there is: no environment, no profile, no instance metadata.

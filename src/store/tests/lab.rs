@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     access::StoreKey,
-    config::{FsBackend, S3Backend, S3Credentials, Secret, Timeouts},
+    config::{
+        ConcurrentUploads, FsBackend, S3Backend, S3Credentials, S3Encryption, S3Metadata,
+        S3Provider, Secret, SetTime, Timeouts,
+    },
 };
 
 /// What not every store can do.
@@ -80,7 +83,7 @@ impl Lab {
         let root = files.path().to_owned();
         let store = LocalStore::open(&FsBackend {
             root: root.clone(),
-            set_time: crate::config::SetTime::Store,
+            set_time: SetTime::Store,
         })
         .unwrap();
         Self {
@@ -251,10 +254,11 @@ impl Drop for Lab {
 
 fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &str) -> S3Backend {
     S3Backend {
-        set_time: crate::config::SetTime::Refuse,
         bucket: bucket.to_owned(),
         region: "us-east-1".to_owned(),
         endpoint: Some(endpoint.to_owned()),
+        ca_file: None,
+        switches: S3Provider::Generic.switches(),
         root: root.to_owned(),
         credentials: Some(S3Credentials {
             access_key_id: access.to_owned(),
@@ -264,6 +268,18 @@ fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &s
         virtual_host_style: false,
         part_bytes: 5 << 20,
         parts_in_flight: 2,
+        concurrent_uploads: ConcurrentUploads::LastWins,
+        storage_class: None,
+        encryption: S3Encryption::None,
+        keep: S3Metadata {
+            sha256: true,
+            uploader: true,
+            session: true,
+        },
+        content_type_by_name: true,
+        rename_bytes: 5 << 40,
+        set_time: SetTime::Refuse,
+        set_time_bytes: 5 << 30,
     }
 }
 

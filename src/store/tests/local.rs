@@ -17,7 +17,7 @@ async fn links_that_lead_outside_are_refused() {
     for name in ["dir", "file", "relative", "dir/secret"] {
         fails_with(store.stat(&key(name)).await, ErrorKind::PermissionDenied);
         fails_with(
-            store.write(&key(name), Base::Empty).await,
+            store.write(&key(name), NewFile::default()).await,
             ErrorKind::PermissionDenied,
         );
         fails_with(
@@ -88,7 +88,7 @@ async fn special_files_are_neither_shown_nor_opened() {
     for name in ["fifo", "socket", "link"] {
         fails_with(store.stat(&key(name)).await, ErrorKind::PermissionDenied);
         fails_with(
-            store.write(&key(name), Base::Empty).await,
+            store.write(&key(name), NewFile::default()).await,
             ErrorKind::PermissionDenied,
         );
         assert!(get_from(store, name, 0, &stat).await.is_err());
@@ -128,7 +128,7 @@ async fn the_upload_area_is_hidden() {
             ErrorKind::NotFound,
         );
         fails_with(
-            store.write(&key(name), Base::Empty).await,
+            store.write(&key(name), NewFile::default()).await,
             ErrorKind::NameNotAllowed,
         );
         fails_with(
@@ -149,7 +149,11 @@ async fn a_start_sweeps_only_what_no_process_writes() {
     let lab = Lab::local();
     let area = lab.directory().join(".causeway-uploads");
     std::fs::write(area.join("stale"), b"half").unwrap();
-    let mut running = lab.store().write(&key("file"), Base::Empty).await.unwrap();
+    let mut running = lab
+        .store()
+        .write(&key("file"), NewFile::default())
+        .await
+        .unwrap();
     running.write(vec![bytes(10)]).await.unwrap();
     LocalStore::open(&FsBackend {
         set_time: crate::config::SetTime::Store,
@@ -157,7 +161,7 @@ async fn a_start_sweeps_only_what_no_process_writes() {
     })
     .unwrap();
     assert!(!area.join("stale").exists());
-    running.commit().await.unwrap();
+    running.commit(Vec::new()).await.unwrap();
     assert_eq!(get(lab.store(), "file").await, bytes(10));
     lab.assert_nothing_left().await;
 }
@@ -165,7 +169,11 @@ async fn a_start_sweeps_only_what_no_process_writes() {
 #[tokio::test]
 async fn a_dropped_upload_leaves_nothing() {
     let lab = Lab::local();
-    let mut upload = lab.store().write(&key("file"), Base::Empty).await.unwrap();
+    let mut upload = lab
+        .store()
+        .write(&key("file"), NewFile::default())
+        .await
+        .unwrap();
     upload.write(vec![bytes(10)]).await.unwrap();
     drop(upload);
     lab.assert_nothing_left().await;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use self::lab::{Lab, Need, key, on_every_store};
-use super::{Base, ErrorKind, Kind, Result, Stat, Store};
+use super::{Base, ErrorKind, Kind, NewFile, Result, Stat, Store};
 
 /// Bytes that differ at every place, so that an exchange of parts shows.
 fn bytes(count: usize) -> Bytes {
@@ -22,21 +22,30 @@ fn bytes(count: usize) -> Bytes {
 }
 
 async fn put_onto(store: &dyn Store, name: &str, base: Base, content: &Bytes) -> Result<Stat> {
-    let mut upload = store.write(&key(name), base).await?;
+    let mut upload = store.write(&key(name), base.into()).await?;
+    let sizes = upload.part_sizes();
     let mut rest = content.clone();
-    while !rest.is_empty() {
-        let mut part = rest.split_to(upload.part_bytes().min(rest.len()));
-        // Several chunks to a part, as they come from a data connection.
-        let mut chunks = Vec::new();
-        while !part.is_empty() {
-            chunks.push(part.split_to(part.len().min(100_000)));
+    for index in 0.. {
+        let bytes = sizes.of(index);
+        if rest.len() <= bytes {
+            break;
         }
-        if let Err(error) = upload.write(chunks).await {
+        let part = chunks(rest.split_to(bytes));
+        if let Err(error) = upload.write(part).await {
             upload.abort().await;
             return Err(error);
         }
     }
-    upload.commit().await
+    upload.commit(chunks(rest)).await
+}
+
+/// Several chunks to a part, as they come from a data connection.
+fn chunks(mut part: Bytes) -> Vec<Bytes> {
+    let mut chunks = Vec::new();
+    while !part.is_empty() {
+        chunks.push(part.split_to(part.len().min(100_000)));
+    }
+    chunks
 }
 
 async fn put(store: &dyn Store, name: &str, content: &Bytes) -> Stat {
@@ -137,40 +146,40 @@ on_every_store! {
         let store = lab.store();
         put(store, "file", &bytes(10)).await;
         for parts in 0..3 {
-            let mut upload = store.write(&key("file"), Base::Empty).await.unwrap();
+            let mut upload = store.write(&key("file"), NewFile::default()).await.unwrap();
             for _ in 0..parts {
-                let part = bytes(upload.part_bytes());
+                let part = bytes(upload.part_sizes().of(0));
                 upload.write(vec![part]).await.unwrap();
             }
             upload.abort().await;
             assert_eq!(get(store, "file").await, bytes(10), "the old file stays");
             lab.assert_nothing_left().await;
         }
-        let upload = store.write(&key("new"), Base::Empty).await.unwrap();
+        let upload = store.write(&key("new"), NewFile::default()).await.unwrap();
         upload.abort().await;
         assert_eq!(kind_of(store, "new").await, None);
     }
 
     async fn an_upload_is_invisible_until_its_commit(lab) {
         let store = lab.store();
-        let mut upload = store.write(&key("file"), Base::Empty).await.unwrap();
-        let part = bytes(upload.part_bytes());
+        let mut upload = store.write(&key("file"), NewFile::default()).await.unwrap();
+        let part = bytes(upload.part_sizes().of(0));
         upload.write(vec![part.clone()]).await.unwrap();
         upload.write(vec![part.clone()]).await.unwrap();
         assert_eq!(kind_of(store, "file").await, None);
         assert_eq!(names(store, "").await, []);
-        upload.commit().await.unwrap();
+        upload.commit(Vec::new()).await.unwrap();
         assert_eq!(get(store, "file").await, [part.clone(), part].concat());
     }
 
     async fn of_two_uploads_of_one_name_the_last_commit_wins(lab) {
         let store = lab.store();
-        let mut one = store.write(&key("file"), Base::Empty).await.unwrap();
-        let mut two = store.write(&key("file"), Base::Empty).await.unwrap();
+        let mut one = store.write(&key("file"), NewFile::default()).await.unwrap();
+        let mut two = store.write(&key("file"), NewFile::default()).await.unwrap();
         one.write(vec![bytes(10)]).await.unwrap();
         two.write(vec![bytes(20)]).await.unwrap();
-        two.commit().await.unwrap();
-        one.commit().await.unwrap();
+        two.commit(Vec::new()).await.unwrap();
+        one.commit(Vec::new()).await.unwrap();
         assert_eq!(get(store, "file").await, bytes(10));
         lab.assert_nothing_left().await;
     }
@@ -219,10 +228,10 @@ on_every_store! {
         put(store, "file", &bytes(10)).await;
         let version = store.stat(&key("file")).await.unwrap().version;
         let base = Base::Present { bytes: 10, version };
-        let mut upload = store.write(&key("file"), base).await.unwrap();
+        let mut upload = store.write(&key("file"), base.into()).await.unwrap();
         upload.write(vec![bytes(5)]).await.unwrap();
         put(store, "file", &bytes(12)).await;
-        fails_with(upload.commit().await, ErrorKind::Changed);
+        fails_with(upload.commit(Vec::new()).await, ErrorKind::Changed);
         assert_eq!(get(store, "file").await, bytes(12));
         lab.assert_nothing_left().await;
     }
@@ -285,9 +294,9 @@ on_every_store! {
         if !lab.can(Need::Directories) { return }
         let store = lab.store();
         mkdir(store, "d").await;
-        fails_with(store.write(&key("missing/file"), Base::Empty).await, ErrorKind::NotFound);
-        fails_with(store.write(&key("d"), Base::Empty).await, ErrorKind::IsADirectory);
-        fails_with(store.write(&key(""), Base::Empty).await, ErrorKind::IsADirectory);
+        fails_with(store.write(&key("missing/file"), NewFile::default()).await, ErrorKind::NotFound);
+        fails_with(store.write(&key("d"), NewFile::default()).await, ErrorKind::IsADirectory);
+        fails_with(store.write(&key(""), NewFile::default()).await, ErrorKind::IsADirectory);
         lab.assert_nothing_left().await;
     }
 
@@ -364,7 +373,7 @@ on_every_store! {
     async fn overlong_names_are_refused(lab) {
         let store = lab.store();
         let long = "n".repeat(1100);
-        fails_with(store.write(&key(&long), Base::Empty).await, ErrorKind::NameNotAllowed);
+        fails_with(store.write(&key(&long), NewFile::default()).await, ErrorKind::NameNotAllowed);
         fails_with(store.make_directory(&key(&long)).await, ErrorKind::NameNotAllowed);
     }
 

@@ -29,7 +29,7 @@ async fn a_directory_hides_an_object_of_its_name() {
     );
     fails_with(store.remove_file(&key("a")).await, ErrorKind::IsADirectory);
     fails_with(
-        store.write(&key("a"), Base::Empty).await,
+        store.write(&key("a"), NewFile::default()).await,
         ErrorKind::IsADirectory,
     );
 }

@@ -1,0 +1,296 @@
+//! The backend type `s3`.
+
+use std::ops::RangeInclusive;
+
+use aws_smithy_types::base64;
+
+use super::{
+    super::{
+        ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,
+        S3Provider, S3Switches, SetTime, typed::Table,
+    },
+    key_prefix,
+};
+
+/// Bytes of one part of a multipart upload.
+const PART_BYTES: usize = 8 << 20;
+/// Parts under way at once per upload.
+const PARTS_IN_FLIGHT: usize = 2;
+/// The region that S3-compatible stores with an endpoint of their own expect.
+const REGION: &str = "us-east-1";
+/// The largest object there is.
+const RENAME_BYTES: u64 = 5 << 40;
+/// A copy of this size takes about a second.
+const SET_TIME_BYTES: u64 = 64 << 20;
+/// What one `CopyObject` takes.
+const MOST_SET_TIME_BYTES: u64 = 5 << 30;
+
+/// S3 refuses smaller parts (but for the last) and larger ones:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
+const PART_RANGE: RangeInclusive<usize> = 5 << 20..=5 << 30;
+
+const TIMES: [(&str, SetTime); 3] = [
+    ("copy", SetTime::Store),
+    ("ignore", SetTime::Ignore),
+    ("refuse", SetTime::Refuse),
+];
+const PROVIDERS: [(&str, S3Provider); 6] = [
+    ("aws", S3Provider::Aws),
+    ("minio", S3Provider::Minio),
+    ("ceph", S3Provider::Ceph),
+    ("r2", S3Provider::R2),
+    ("garage", S3Provider::Garage),
+    ("generic", S3Provider::Generic),
+];
+const CONCURRENT: [(&str, ConcurrentUploads); 2] = [
+    ("last_wins", ConcurrentUploads::LastWins),
+    ("refuse", ConcurrentUploads::Refuse),
+];
+
+pub(super) const S3: [&str; 26] = [
+    "type",
+    "bucket",
+    "region",
+    "endpoint",
+    "ca_file",
+    "provider",
+    "conditional_writes",
+    "delete_if_match",
+    "exact_parts",
+    "checksums",
+    "object_tags",
+    "root",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "virtual_host_style",
+    "part_size_bytes",
+    "parts_in_flight",
+    "concurrent_uploads",
+    "storage_class",
+    "encryption",
+    "metadata",
+    "content_type_by_name",
+    "rename_bytes",
+    "set_time",
+    "set_time_bytes",
+];
+pub(super) const ENCRYPTION: [&str; 3] = ["mode", "kms_key_id", "customer_key"];
+pub(super) const METADATA: [&str; 3] = ["sha256", "uploader", "session"];
+
+/// Which encryption a table asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    None,
+    S3,
+    Kms,
+    Customer,
+}
+
+pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
+    let bucket = table.text("bucket", "the name of a bucket");
+    let endpoint = endpoint(table);
+    let region = match table.optional_text("region", "a region such as eu-central-1") {
+        Some(Some(region)) => Some(region.value),
+        Some(None) if table.has("endpoint") => Some(REGION.to_owned()),
+        Some(None) => {
+            table.error("region", "missing: expected a region such as eu-central-1");
+            None
+        }
+        None => None,
+    };
+    let ca_file = if table.has("ca_file") {
+        table.file("ca_file", "the path of a PEM file").map(Some)
+    } else {
+        Some(None)
+    };
+    let root = match table.any_text("root", "a key prefix") {
+        Some(Some(text)) => key_prefix(table, "root", &text),
+        Some(None) => Some(String::new()),
+        None => None,
+    };
+    let switches = switches(table);
+    let credentials = credentials(table);
+    let virtual_host_style = table.boolean("virtual_host_style", false);
+    let part_bytes = table.integer("part_size_bytes", PART_BYTES, PART_RANGE);
+    let parts_in_flight = table.integer("parts_in_flight", PARTS_IN_FLIGHT, 1..=64);
+    let concurrent_uploads = table.choice("concurrent_uploads", &CONCURRENT);
+    let storage_class = table.optional_text("storage_class", "a storage class such as STANDARD_IA");
+    let encryption = encryption(table);
+    let keep = metadata(table);
+    let content_type_by_name = table.boolean("content_type_by_name", true);
+    let rename_bytes = table.integer("rename_bytes", RENAME_BYTES, 0..=RENAME_BYTES);
+    let set_time = table.choice("set_time", &TIMES);
+    let set_time_bytes = table.integer("set_time_bytes", SET_TIME_BYTES, 0..=MOST_SET_TIME_BYTES);
+    Some(S3Backend {
+        bucket: bucket?.value,
+        region: region?,
+        endpoint: endpoint?,
+        ca_file: ca_file?,
+        switches: switches?,
+        root: root?,
+        credentials: credentials?,
+        virtual_host_style: virtual_host_style?,
+        part_bytes: part_bytes?,
+        parts_in_flight: parts_in_flight?,
+        concurrent_uploads: concurrent_uploads?.unwrap_or(ConcurrentUploads::LastWins),
+        storage_class: storage_class?.map(|class| class.value),
+        encryption: encryption?,
+        keep: keep?,
+        content_type_by_name: content_type_by_name?,
+        rename_bytes: rename_bytes?,
+        set_time: set_time?.unwrap_or(SetTime::Refuse),
+        set_time_bytes: set_time_bytes?,
+    })
+}
+
+/// The provider's switches, each of which the operator may know better.
+fn switches(table: &Table<'_>) -> Option<S3Switches> {
+    let provider = table.choice("provider", &PROVIDERS)?;
+    let known = provider.unwrap_or(if table.has("endpoint") {
+        S3Provider::Generic
+    } else {
+        S3Provider::Aws
+    });
+    let known = known.switches();
+    let conditional_writes = table.boolean("conditional_writes", known.conditional_writes);
+    let delete_if_match = table.boolean("delete_if_match", known.delete_if_match);
+    let exact_parts = table.boolean("exact_parts", known.exact_parts);
+    let checksums = table.boolean("checksums", known.checksums);
+    let object_tags = table.boolean("object_tags", known.object_tags);
+    Some(S3Switches {
+        conditional_writes: conditional_writes?,
+        delete_if_match: delete_if_match?,
+        exact_parts: exact_parts?,
+        checksums: checksums?,
+        object_tags: object_tags?,
+    })
+}
+
+fn metadata(table: &Table<'_>) -> Option<S3Metadata> {
+    let default = S3Metadata {
+        sha256: true,
+        uploader: false,
+        session: false,
+    };
+    let Some(item) = table.item("metadata") else {
+        return Some(default);
+    };
+    let table = item.table(&METADATA)?;
+    let sha256 = table.boolean("sha256", default.sha256);
+    let uploader = table.boolean("uploader", default.uploader);
+    let session = table.boolean("session", default.session);
+    Some(S3Metadata {
+        sha256: sha256?,
+        uploader: uploader?,
+        session: session?,
+    })
+}
+
+fn encryption(table: &Table<'_>) -> Option<S3Encryption> {
+    const MODES: [(&str, Mode); 4] = [
+        ("none", Mode::None),
+        ("sse-s3", Mode::S3),
+        ("sse-kms", Mode::Kms),
+        ("sse-c", Mode::Customer),
+    ];
+    let Some(item) = table.item("encryption") else {
+        return Some(S3Encryption::None);
+    };
+    let table = item.table(&ENCRYPTION)?;
+    let mode = table.required_choice("mode", &MODES);
+    let key_id = table.optional_text("kms_key_id", "the id or ARN of a KMS key");
+    let key = table.secret("customer_key");
+    let (mode, key_id, key) = (mode?, key_id?, key?);
+    if key_id.is_some() && mode != Mode::Kms {
+        table.error("kms_key_id", "belongs to `mode: sse-kms`");
+        return None;
+    }
+    if key.is_some() && mode != Mode::Customer {
+        table.error("customer_key", "belongs to `mode: sse-c`");
+        return None;
+    }
+    match mode {
+        Mode::None => Some(S3Encryption::None),
+        Mode::S3 => Some(S3Encryption::S3),
+        Mode::Kms => Some(S3Encryption::Kms {
+            key_id: key_id.map(|text| text.value),
+        }),
+        Mode::Customer => {
+            let key = key.and_then(|key| base64::decode(key.expose()).ok());
+            let key = key.and_then(|key| <[u8; 32]>::try_from(key).ok());
+            if key.is_none() {
+                table.error("customer_key", "expected 32 bytes in base64");
+            }
+            key.map(|key| S3Encryption::Customer {
+                key: CustomerKey::new(key),
+            })
+        }
+    }
+}
+
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
+fn endpoint(table: &Table<'_>) -> Option<Option<String>> {
+    const EXPECTED: &str = "a URL such as https://s3.example.com:9000";
+    let Some(text) = table.optional_text("endpoint", EXPECTED)? else {
+        return Some(None);
+    };
+    let url = text.value.trim_end_matches('/');
+    let host = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ']) => {
+            Some(Some(url.to_owned()))
+        }
+        _ => {
+            // Not repeated: a URL with a user part holds a password.
+            table.error(
+                "endpoint",
+                format!("expected {EXPECTED}, without user, path or query"),
+            );
+            None
+        }
+    }
+}
+
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
+fn credentials(table: &Table<'_>) -> Option<Option<S3Credentials>> {
+    let access_key_id = table.optional_text("access_key_id", "an access key id");
+    let secret_access_key = table.secret("secret_access_key");
+    let session_token = table.secret("session_token");
+    let (has_id, has_secret) = (table.has("access_key_id"), table.has("secret_access_key"));
+    if has_id && !has_secret {
+        table.error(
+            "secret_access_key",
+            "missing: access_key_id is given, both belong together",
+        );
+    }
+    if has_secret && !has_id {
+        table.error(
+            "access_key_id",
+            "missing: secret_access_key is given, both belong together",
+        );
+    }
+    if table.has("session_token") && !has_id && !has_secret {
+        table.error(
+            "session_token",
+            "belongs to access_key_id and secret_access_key, which are missing",
+        );
+    }
+    let session_token = session_token?;
+    Some(match (access_key_id?, secret_access_key?) {
+        (Some(id), Some(secret_access_key)) => Some(S3Credentials {
+            access_key_id: id.value,
+            secret_access_key,
+            session_token,
+        }),
+        _ => None,
+    })
+}

@@ -1,0 +1,164 @@
+//! What OpenDAL does not reach of S3: uploads whose parts we own, copies, and what objects carry.
+//!
+//! Owns every use of `aws-sdk-s3`. Looks, listings and reads of an S3 bucket go through OpenDAL like
+//! those of every other object store; what makes or changes an object goes through here.
+
+mod attributes;
+mod body;
+mod copy;
+mod credentials;
+mod error;
+mod http;
+mod upload;
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_s3::{
+    Client, Config,
+    config::{
+        BehaviorVersion, Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        SharedCredentialsProvider, StalledStreamProtectionConfig,
+        retry::{RetryConfig, RetryPartition, TokenBucket},
+        timeout::TimeoutConfig,
+    },
+    operation::head_object::HeadObjectOutput,
+};
+use tokio::sync::Semaphore;
+
+use self::{attributes::Encryption, error::failed, http::Http};
+pub(super) use self::{copy::rename, upload::S3Upload};
+use super::{
+    super::{ErrorKind, Result},
+    transport::{RETRIES, RETRY_DELAY, Transport},
+};
+use crate::config::{S3Backend, S3Switches, Timeouts};
+
+/// Least size of a part that is not the last (S3).
+const LEAST_PART_BYTES: usize = 5 << 20;
+/// Most bytes of one part (S3).
+const MOST_PART_BYTES: usize = 5 << 30;
+/// Most parts of one upload (S3).
+const MOST_PARTS: usize = 10_000;
+/// Parts before their size doubles: 10,000 parts of a first size of 8 MiB hold 8 TiB, more than an
+/// object may have, and no upload below 8 GB holds more memory than its configuration says.
+const PARTS_PER_SIZE: usize = 1000;
+/// Uploads that read the first bytes of an old object at once: these are not in the budget.
+const OLD_BYTES_AT_ONCE: usize = 4;
+
+/// A bucket, through the SDK.
+#[derive(Debug)]
+pub(super) struct S3 {
+    client: Client,
+    bucket: String,
+    settings: S3Backend,
+    encryption: Encryption,
+    /// One try of an ordinary request.
+    step: Duration,
+    /// One try of a request that makes the store move bytes.
+    long_step: Duration,
+    old_bytes: Arc<Semaphore>,
+}
+
+impl S3 {
+    /// Prepares a client over `transport`; sends nothing yet.
+    pub(super) fn new(backend: &S3Backend, timeouts: &Timeouts, transport: &Transport) -> Self {
+        let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
+        let credentials = match &backend.credentials {
+            Some(credentials) => SharedCredentialsProvider::new(credentials::fixed(credentials)),
+            None => SharedCredentialsProvider::new(credentials::Chain::new(
+                transport.for_opendal.clone(),
+            )),
+        };
+        // The SDK's own quota of retries is shared by all requests and used up by one bad minute; what
+        // bounds ours is their number and the deadline of each.
+        let retries = RetryPartition::custom("causeway")
+            .token_bucket(TokenBucket::unlimited())
+            .build();
+        let mut config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(backend.region.clone()))
+            .credentials_provider(credentials)
+            .http_client(Http(transport.for_moves.clone()))
+            .force_path_style(!backend.virtual_host_style)
+            // Ours are set where the store is known to check them.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .retry_partition(retries)
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(RETRIES + 1)
+                    .with_initial_backoff(Duration::from_millis(200))
+                    .with_max_backoff(RETRY_DELAY),
+            )
+            .timeout_config(one_try(step));
+        if let Some(endpoint) = &backend.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Self {
+            client: Client::from_conf(config.build()),
+            bucket: backend.bucket.clone(),
+            encryption: Encryption::new(&backend.encryption),
+            settings: backend.clone(),
+            step,
+            long_step: timeouts.commit,
+            old_bytes: Arc::new(Semaphore::new(OLD_BYTES_AT_ONCE)),
+        }
+    }
+
+    /// The object at `path`, with all that it carries.
+    async fn head(&self, operation: &'static str, path: &str) -> Result<Option<HeadObjectOutput>> {
+        let customer = self.encryption.customer();
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(path)
+            .set_sse_customer_algorithm(customer.algorithm())
+            .set_sse_customer_key(customer.key())
+            .set_sse_customer_key_md5(customer.key_md5());
+        match request.send().await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => {
+                let error = failed(operation, error);
+                if error.kind() == ErrorKind::NotFound {
+                    return Ok(None);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// `x-amz-copy-source`, which the SDK does not encode.
+    fn copy_source(&self, path: &str) -> String {
+        format!(
+            "{}/{}",
+            self.bucket,
+            opendal::raw::percent_encode_path(path)
+        )
+    }
+
+    /// The deadline of one try that sends `bytes`: at least 1 MiB a second.
+    fn patience(&self, bytes: u64) -> Builder {
+        within(self.step.max(Duration::from_secs(bytes >> 20)))
+    }
+
+    /// The deadline of one try that makes the store move bytes by itself.
+    fn long_patience(&self) -> Builder {
+        within(self.long_step)
+    }
+
+    fn switches(&self) -> S3Switches {
+        self.settings.switches
+    }
+}
+
+fn within(time: Duration) -> Builder {
+    Config::builder().timeout_config(one_try(time))
+}
+
+fn one_try(time: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .operation_attempt_timeout(time)
+        .build()
+}

@@ -1,0 +1,528 @@
+//! [`S3Upload`]: a single PUT below one part, a multipart upload of our own above.
+//!
+//! Parts are sent while the next ones arrive, and none is held longer than its request. Nothing is
+//! sent before the first part is complete or the file has ended, so that a small file costs one
+//! request.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_s3::{
+    operation::head_object::HeadObjectOutput,
+    types::{CompletedMultipartUpload, CompletedPart},
+};
+use bytes::Bytes;
+use opendal::options::ReadOptions;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
+use tracing::Instrument;
+
+use super::{
+    LEAST_PART_BYTES, MOST_PART_BYTES, MOST_PARTS, PARTS_PER_SIZE, S3,
+    attributes::{Attributes, NONCE},
+    body::{body, length},
+    copy::{self, Range},
+    error::{failed, is_no_such_upload},
+};
+use crate::{
+    access::StoreKey,
+    store::{
+        Base, ErrorKind, Kind, NewFile, PartSizes, Result, Stat, StoreError, Upload,
+        object::ObjectStore,
+    },
+};
+
+/// Parts that the size of an upload is planned for where the client announced it; the rest is for what
+/// comes beyond.
+const PLANNED_PARTS: u64 = 9_000;
+
+/// An upload under way.
+pub(in super::super) struct S3Upload {
+    store: ObjectStore,
+    s3: Arc<S3>,
+    path: String,
+    nonce: String,
+    attributes: Attributes,
+    /// The version that must still stand there at commit.
+    version: Option<String>,
+    /// Nothing may stand there at commit.
+    exclusive: bool,
+    sizes: PartSizes,
+    /// Bytes of the old object that are read into the first part, since they are too few for a part
+    /// of their own.
+    head: Option<OldBytes>,
+    /// The multipart upload, once it is begun.
+    id: Option<String>,
+    /// Parts on their way. Ended before the upload is.
+    sending: JoinSet<Result<Vec<CompletedPart>>>,
+    sent: Vec<CompletedPart>,
+    parts: usize,
+    size: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// A part failed: the upload can only be aborted.
+    Broken,
+    /// Committed or aborted.
+    Ended,
+}
+
+/// The first bytes of the old object, or what is left of them behind the copied parts.
+#[derive(Clone)]
+struct OldBytes {
+    range: Range,
+    version: Option<String>,
+}
+
+impl S3Upload {
+    pub(in super::super) async fn begin(
+        store: &ObjectStore,
+        s3: &Arc<S3>,
+        key: &StoreKey,
+        file: NewFile,
+    ) -> Result<Self> {
+        let path = store.keys().file("write", key)?;
+        if !file.surveyed {
+            store.survey_at("write", key).await?;
+        }
+        let mut upload = Self::new(store, s3, path, &file);
+        if let Base::Present { bytes, version } = file.base {
+            let head = s3.head("write", &upload.path).await?;
+            let head = head.ok_or_else(|| StoreError::new(ErrorKind::NotFound, "write"))?;
+            if version.is_some() && head.e_tag() != version.as_deref() {
+                return Err(StoreError::new(ErrorKind::Changed, "write"));
+            }
+            if bytes > size_of(&head) {
+                return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write"));
+            }
+            upload.attributes = Attributes::of(&head);
+            upload.attributes.forget_content();
+            upload.attributes.sign(&s3.settings, file.author.as_ref());
+            upload.version = version;
+            let source = upload.path.clone();
+            upload.begin_with(&source, bytes, head.e_tag()).await?;
+        }
+        Ok(upload)
+    }
+
+    /// A copy of the `bytes` bytes of `source`, all inside the store.
+    pub(super) async fn copy(
+        store: &ObjectStore,
+        s3: &Arc<S3>,
+        target: String,
+        source: &str,
+        head: &HeadObjectOutput,
+    ) -> Result<Self> {
+        let mut upload = Self::new(store, s3, target, &NewFile::default());
+        upload.attributes = Attributes::of(head);
+        upload
+            .begin_with(source, size_of(head), head.e_tag())
+            .await?;
+        Ok(upload)
+    }
+
+    fn new(store: &ObjectStore, s3: &Arc<S3>, path: String, file: &NewFile) -> Self {
+        let first = s3.settings.part_bytes.max(LEAST_PART_BYTES);
+        let planned = file.expected_bytes.unwrap_or_default() / PLANNED_PARTS;
+        // In whole MiB, so that chunks fill a part evenly.
+        let planned = usize::try_from((planned + 1).next_multiple_of(1 << 20));
+        let bytes = planned
+            .unwrap_or(usize::MAX)
+            .max(first)
+            .min(MOST_PART_BYTES);
+        Self {
+            attributes: Attributes::new(&s3.settings, &path, file.author.as_ref()),
+            store: store.clone(),
+            s3: Arc::clone(s3),
+            path,
+            nonce: format!("{:032x}", rand::random::<u128>()),
+            version: None,
+            exclusive: file.exclusive,
+            sizes: PartSizes {
+                bytes,
+                first_less: 0,
+                doubling: (!s3.switches().exact_parts).then_some(PARTS_PER_SIZE),
+            },
+            head: None,
+            id: None,
+            sending: JoinSet::new(),
+            sent: Vec::new(),
+            parts: 0,
+            size: 0,
+            state: State::Open,
+        }
+    }
+
+    /// Puts the first `bytes` bytes of `source` before everything: what makes whole parts is copied
+    /// inside the store, the rest is read into the first part that comes from the client.
+    async fn begin_with(&mut self, source: &str, bytes: u64, version: Option<&str>) -> Result<()> {
+        let exact = self.s3.switches().exact_parts;
+        let part = exact.then_some(self.sizes.bytes as u64);
+        let (copies, rest) = copy::ranges(bytes, part);
+        let version = version.map(str::to_owned);
+        if rest.end > rest.start {
+            if exact {
+                self.sizes.first_less = usize::try_from(rest.end - rest.start).unwrap_or_default();
+            }
+            self.head = Some(OldBytes {
+                range: rest,
+                version: version.clone(),
+            });
+        }
+        self.size = bytes;
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let id = self.create().await?;
+        self.parts = copies.len();
+        let (s3, path) = (Arc::clone(&self.s3), self.path.clone());
+        let source = s3.copy_source(source);
+        let work = copy::parts(s3, path, id, source, version, copies);
+        self.sending.spawn(work.in_current_span());
+        Ok(())
+    }
+
+    /// Begins the multipart upload if there is none yet.
+    async fn create(&mut self) -> Result<String> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let request = self
+            .s3
+            .client
+            .create_multipart_upload()
+            .bucket(&self.s3.bucket)
+            .key(&self.path);
+        let request = self.signed().create(request, &self.s3.encryption);
+        let created = request.send().await;
+        let created = created.map_err(|error| failed("write", error))?;
+        let id = created
+            .upload_id
+            .ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))?;
+        self.id = Some(id.clone());
+        Ok(id)
+    }
+
+    fn signed(&self) -> Attributes {
+        let mut attributes = self.attributes.clone();
+        attributes
+            .metadata
+            .insert(NONCE.to_owned(), self.nonce.clone());
+        attributes
+    }
+
+    /// Sends one part in the background, once there are few enough of them on their way.
+    async fn send_part(&mut self, chunks: Vec<Bytes>) -> Result<()> {
+        if self.parts >= MOST_PARTS {
+            return Err(StoreError::new(ErrorKind::StorageFull, "write"));
+        }
+        let id = self.create().await?;
+        while self.sending.len() >= self.s3.settings.parts_in_flight.max(1) {
+            self.join_one().await?;
+        }
+        self.size += length(&chunks);
+        self.parts += 1;
+        let number = i32::try_from(self.parts).unwrap_or(i32::MAX);
+        let (s3, path, store) = (Arc::clone(&self.s3), self.path.clone(), self.store.clone());
+        let head = self.head.take();
+        let work = async move {
+            let (chunks, _permit) = join(&store, &s3, &path, head, chunks).await?;
+            let part = s3.send_part(&path, &id, number, chunks).await?;
+            Ok(vec![part])
+        };
+        self.sending.spawn(work.in_current_span());
+        Ok(())
+    }
+
+    /// Waits for one of the parts on their way; `false` if there is none.
+    async fn join_one(&mut self) -> Result<bool> {
+        match self.sending.join_next().await {
+            None => Ok(false),
+            Some(Ok(parts)) => {
+                self.sent.extend(parts?);
+                Ok(true)
+            }
+            Some(Err(error)) => Err(StoreError::with_source(ErrorKind::Internal, "write", error)),
+        }
+    }
+
+    /// Refuses to replace what somebody else put there meanwhile.
+    async fn require_version(&self) -> Result<()> {
+        if self.version.is_none() {
+            return Ok(());
+        }
+        let present = self.s3.head("commit", &self.path).await?;
+        if present.as_ref().and_then(HeadObjectOutput::e_tag) == self.version.as_deref() {
+            return Ok(());
+        }
+        Err(StoreError::new(ErrorKind::Changed, "commit"))
+    }
+
+    /// Whether the object that stands there now is this upload's.
+    async fn landed(&self) -> Option<Stat> {
+        let present = self.s3.head("commit", &self.path).await.ok()??;
+        let ours = present.metadata()?.get(NONCE) == Some(&self.nonce);
+        (ours && size_of(&present) == self.size).then(|| self.stat(present.e_tag()))
+    }
+
+    fn stat(&self, version: Option<&str>) -> Stat {
+        Stat {
+            kind: Kind::File,
+            size: self.size,
+            // Not in the answer; asking for it would cost every upload a request.
+            modified: None,
+            version: version
+                .filter(|version| !version.is_empty())
+                .map(str::to_owned),
+        }
+    }
+
+    /// One request: the whole file is smaller than a part.
+    async fn put(&mut self, chunks: Vec<Bytes>) -> Result<Stat> {
+        self.size += length(&chunks);
+        let head = self.head.take();
+        let (chunks, _permit) = join(&self.store, &self.s3, &self.path, head, chunks).await?;
+        self.require_version().await?;
+        let conditions = self.s3.switches().conditional_writes;
+        let checksum = self.s3.checksum(&chunks);
+        let bytes = length(&chunks);
+        let request = self
+            .s3
+            .client
+            .put_object()
+            .bucket(&self.s3.bucket)
+            .key(&self.path)
+            .set_checksum_crc32(checksum)
+            .set_if_match(self.version.clone().filter(|_| conditions))
+            .set_if_none_match((self.exclusive && conditions).then(|| "*".to_owned()))
+            .body(body(chunks));
+        let request = self.signed().put(request, &self.s3.encryption);
+        let patience = self.s3.patience(bytes);
+        let stored = request.customize().config_override(patience).send().await;
+        let stored = stored.map_err(|error| failed("commit", error))?;
+        Ok(self.stat(stored.e_tag()))
+    }
+
+    /// Ends the multipart upload. Stores that ignore the condition (Ceph 16) have been looked at just
+    /// before; what remains there is the time between that look and this.
+    async fn complete(&mut self, id: String) -> Result<Stat> {
+        while self.join_one().await? {}
+        self.require_version().await?;
+        self.sent.sort_by_key(CompletedPart::part_number);
+        let conditions = self.s3.switches().conditional_writes;
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(self.sent.clone()))
+            .build();
+        let customer = self.s3.encryption.customer();
+        let request = self
+            .s3
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.s3.bucket)
+            .key(&self.path)
+            .upload_id(id)
+            .multipart_upload(parts)
+            .set_sse_customer_algorithm(customer.algorithm())
+            .set_sse_customer_key(customer.key())
+            .set_sse_customer_key_md5(customer.key_md5())
+            .set_if_match(self.version.clone().filter(|_| conditions))
+            .set_if_none_match((self.exclusive && conditions).then(|| "*".to_owned()));
+        let patience = self.s3.long_patience();
+        let stored = request.customize().config_override(patience).send().await;
+        let stored = stored.map_err(|error| failed("commit", error))?;
+        let stat = self.stat(stored.e_tag());
+        if stat.version.is_some() {
+            return Ok(stat);
+        }
+        // Ceph 16 completes a multipart upload with an empty ETag.
+        Ok(self.landed().await.unwrap_or(stat))
+    }
+
+    async fn finish(&mut self, last: Vec<Bytes>) -> Result<Stat> {
+        if self.state != State::Open {
+            return Err(StoreError::new(ErrorKind::Internal, "commit"));
+        }
+        if self.id.is_none() {
+            return self.put(last).await;
+        }
+        if length(&last) > 0 || self.head.is_some() {
+            self.send_part(last).await?;
+        }
+        let id = self.create().await?;
+        self.complete(id).await
+    }
+
+    /// Ends the multipart upload; `true` if the store knew of none any more.
+    async fn give_up(&mut self) -> bool {
+        self.state = State::Ended;
+        // A part whose bytes the store has already read may still land behind an abort.
+        let mut tries = if self.sending.is_empty() { 1 } else { 2 };
+        self.sending.shutdown().await;
+        let Some(id) = self.id.take() else {
+            return false;
+        };
+        loop {
+            let request = self
+                .s3
+                .client
+                .abort_multipart_upload()
+                .bucket(&self.s3.bucket)
+                .key(&self.path)
+                .upload_id(&id);
+            tries -= 1;
+            match request.send().await {
+                Ok(_) if tries == 0 => return false,
+                Ok(_) => {}
+                Err(error) if is_no_such_upload(&error) => return true,
+                Err(error) => {
+                    let error = failed("abort", error);
+                    tracing::error!(
+                        key = ?self.path,
+                        error = &error as &dyn std::error::Error,
+                        "cannot abort an upload; its parts stay until the bucket's life-cycle rule ends them"
+                    );
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Upload for S3Upload {
+    fn part_sizes(&self) -> PartSizes {
+        self.sizes
+    }
+
+    async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
+        if self.state != State::Open {
+            return Err(StoreError::new(ErrorKind::Internal, "write"));
+        }
+        let sent = self.send_part(part).await;
+        if sent.is_err() {
+            self.state = State::Broken;
+        }
+        sent
+    }
+
+    async fn commit(mut self: Box<Self>, last: Vec<Bytes>) -> Result<Stat> {
+        let error = match self.finish(last).await {
+            Ok(stat) => {
+                self.state = State::Ended;
+                return Ok(stat);
+            }
+            Err(error) => error,
+        };
+        // The store may have committed and only its answer been lost: the retry then hears that there
+        // is no such upload, or that the version changed (because we changed it).
+        let mut landed = self.landed().await;
+        if landed.is_none() && self.give_up().await {
+            landed = self.landed().await;
+        }
+        self.state = State::Ended;
+        match landed {
+            Some(stat) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(key = ?self.path, error, "an upload was committed although the store reported an error");
+                Ok(stat)
+            }
+            None if self.exclusive && error.kind() == ErrorKind::Changed => Err(
+                StoreError::with_source(ErrorKind::AlreadyExists, "commit", error),
+            ),
+            None => Err(error),
+        }
+    }
+
+    async fn abort(mut self: Box<Self>) {
+        self.give_up().await;
+    }
+}
+
+impl Drop for S3Upload {
+    fn drop(&mut self) {
+        if self.state != State::Ended && self.id.is_some() {
+            tracing::error!(key = ?self.path, "an upload was dropped; its parts stay until the bucket's life-cycle rule ends them");
+        }
+    }
+}
+
+impl S3 {
+    async fn send_part(
+        &self,
+        path: &str,
+        id: &str,
+        number: i32,
+        chunks: Vec<Bytes>,
+    ) -> Result<CompletedPart> {
+        let customer = self.encryption.customer();
+        let (bytes, checksum) = (length(&chunks), self.checksum(&chunks));
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(path)
+            .upload_id(id)
+            .part_number(number)
+            .set_checksum_crc32(checksum)
+            .set_sse_customer_algorithm(customer.algorithm())
+            .set_sse_customer_key(customer.key())
+            .set_sse_customer_key_md5(customer.key_md5())
+            .body(body(chunks));
+        let patience = self.patience(bytes);
+        let sent = request.customize().config_override(patience).send().await;
+        let sent = sent.map_err(|error| failed("write", error))?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(sent.e_tag)
+            .set_checksum_crc32(sent.checksum_crc32)
+            .build())
+    }
+
+    /// `x-amz-checksum-crc32`, where the store is known to check it: TCP and TLS guard the way to the
+    /// store's door, this one the way behind it.
+    fn checksum(&self, chunks: &[Bytes]) -> Option<String> {
+        if !self.switches().checksums {
+            return None;
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        for chunk in chunks {
+            hasher.update(chunk);
+        }
+        let digest = hasher.finalize().to_be_bytes();
+        Some(aws_smithy_types::base64::encode(digest))
+    }
+}
+
+/// Reads the old bytes that belong before `chunks`. The permit bounds how many uploads hold such bytes
+/// and lasts as long as they are held.
+async fn join(
+    store: &ObjectStore,
+    s3: &S3,
+    path: &str,
+    head: Option<OldBytes>,
+    chunks: Vec<Bytes>,
+) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>)> {
+    let Some(head) = head else {
+        return Ok((chunks, None));
+    };
+    // Never closed; without a permit the bytes would only not be counted.
+    let permit = Arc::clone(&s3.old_bytes).acquire_owned().await.ok();
+    let options = ReadOptions {
+        range: (head.range.start..head.range.end).into(),
+        if_match: head.version,
+        ..ReadOptions::default()
+    };
+    let old = store
+        .look("write", store.shared.looks.read_options(path, options))
+        .await?;
+    let joined = old.into_iter().chain(chunks).collect();
+    Ok((joined, permit))
+}
+
+pub(super) fn size_of(head: &HeadObjectOutput) -> u64 {
+    head.content_length()
+        .and_then(|length| u64::try_from(length).ok())
+        .unwrap_or_default()
+}
