@@ -51,3 +51,26 @@ stop_s3() {
     tests/lab/rgw.sh stop "$s3_directory"
     rm -rf "$s3_directory"
 }
+
+# The Helm library and its validators, which need a newer Python than Debian 12 has.
+install_helm_packages() {
+    if tests/.helm/bin/python -c 'import helm_sdkpy, jsonschema, kubernetes_validate, yaml' 2> /dev/null; then
+        return
+    fi
+    local python candidate
+    for candidate in python3.14 python3.13 python3.12 python3 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3 \
+        "$HOME"/.local/share/uv/python/*/bin/python3; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then
+            python=$candidate
+        fi
+    done
+    if [ -z "${python-}" ]; then
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check uv
+        tests/.venv/bin/uv python install 3.12
+        python=$(tests/.venv/bin/uv python find 3.12)
+    fi
+    rm -rf tests/.helm
+    "$python" -m venv tests/.helm
+    tests/.helm/bin/pip install --quiet --disable-pip-version-check \
+        'helm-sdkpy>=0.1.32,<0.2' 'kubernetes-validate>=1.37,<2' 'jsonschema>=4,<5' 'pyyaml>=6,<7'
+}
