@@ -31,7 +31,7 @@ pub(crate) use self::resolve::{own_mounts, time_zone};
 pub use self::{
     auth::{Auth, SourceKind, UsersFiles},
     error::{ConfigError, ConfigErrors},
-    passive::{DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
+    passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
     s3::{
         ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,

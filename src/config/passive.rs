@@ -1,6 +1,6 @@
 //! Data connections and load balancers, as an operator describes them.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, time::Duration};
+use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -29,8 +29,27 @@ pub enum PublicAddress {
     Dns(String),
     /// The first network that holds the client decides; clients of none get the connection's.
     ByClient(Vec<(IpNet, Ipv4Addr)>),
+    /// What the Kubernetes API says of a Service, asked again and again.
+    Service(KubernetesService),
     /// The destination in the PROXY header: what the client itself connected to.
     FromProxy,
+}
+
+/// A Kubernetes Service that carries the passive ports, and how to ask for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesService {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; default: the one of this pod.
+    pub namespace: Option<String>,
+    /// The annotation that holds the address or host name; default: the first address or host name
+    /// in the load balancer's status.
+    pub annotation: Option<String>,
+    /// URL of the API server; default `https://kubernetes.default.svc`.
+    pub api: String,
+    /// Where `token`, `ca.crt` and `namespace` of the service account lie; default: where Kubernetes
+    /// puts them.
+    pub account_directory: PathBuf,
 }
 
 /// Whose data connection is taken.

@@ -314,6 +314,16 @@ fn each_mistake_names_its_path() {
         ),
         (
             "mode: explicit",
+            "mode: explicit, passive: {address: {service: {name: Causeway_0}}}",
+            "listeners[0].passive.address.service.name: expected small letters",
+        ),
+        (
+            "mode: explicit",
+            "mode: explicit, passive: {address: {service: {name: a, api: \"http://b\"}}}",
+            "listeners[0].passive.address.service.api: expected a URL that begins with https://",
+        ),
+        (
+            "mode: explicit",
             "mode: explicit, passive: {address: {dns: \"a b\"}}",
             "listeners[0].passive.address.dns: expected a host name",
         ),

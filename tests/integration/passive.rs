@@ -4,7 +4,7 @@ use std::{net::TcpStream, ops::RangeInclusive, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Data, Raw, Server, Store, Version, http_get, until};
+use crate::harness::{Data, Kubernetes, Raw, Server, Store, Version, http_get, until};
 
 fn server(store: &Store, ports: &RangeInclusive<u16>, per_user: usize) -> Server {
     let ports = format!("{}-{}", ports.start(), ports.end());
@@ -173,6 +173,71 @@ fn e2_unknown_name_is_425_for_pasv_only() {
     raw.store("STOR file", b"through EPSV");
     let failure = "public address cannot be looked up";
     assert!(server.log().iter().any(|line| line.contains(failure)));
+}
+
+/// E2 in Kubernetes: the address of the pod's own Service, as soon as its load balancer has one.
+#[test]
+fn e2_public_address_is_that_of_the_service() {
+    let store = Store::local();
+    let api = Kubernetes::start();
+    let passive = json!({"ports": "0", "address": api.address(None)});
+    let server = with_passive(&store, passive);
+    let mut raw = Raw::explicit(&server);
+    raw.expect("PASV", 425);
+    let lines = server.log();
+    let told = |line: &String| line.contains("no IPv4 address");
+    assert!(lines.iter().any(told), "{lines:?}");
+
+    api.announce(json!([{"ip": "203.0.113.21"}]), json!({}));
+    // Asked again every five seconds while there is none.
+    until(Duration::from_secs(20), "227", || {
+        let reply = raw.command("PASV");
+        let found = reply.code == 227 && reply.text().contains("203,0,113,21,");
+        found.then_some(()).ok_or_else(|| reply.text())
+    });
+
+    api.announce(
+        json!([{"hostname": "localhost"}]),
+        json!({"x/y": "203.0.113.22"}),
+    );
+    for (annotation, expected) in [(None, "127,0,0,1,"), (Some("x/y"), "203,0,113,22,")] {
+        let passive = json!({"ports": "0", "address": api.address(annotation)});
+        let server = with_passive(&store, passive);
+        let text = Raw::explicit(&server).expect("PASV", 227).text();
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// Each reason why the Service cannot be read is in the log, the token is not.
+#[test]
+fn e2_unreadable_service_is_425_for_pasv_and_says_why() {
+    let store = Store::local();
+    let api = Kubernetes::start();
+    let refused = api.address(None);
+    api.fail(403);
+    let mut nowhere = refused.clone();
+    nowhere["service"]["account_directory"] = "/nowhere".into();
+    let stranger = Kubernetes::start();
+    let mut untrusted = refused.clone();
+    untrusted["service"]["account_directory"] =
+        stranger.directory().to_str().unwrap().to_owned().into();
+    for (address, reason) in [
+        (
+            refused,
+            "answers 403; may the service account get this Service?",
+        ),
+        (nowhere, "token of the service account cannot be read"),
+        (untrusted, "the Kubernetes API cannot be asked"),
+    ] {
+        let passive = json!({"ports": "0", "address": address});
+        let server = with_passive(&store, passive);
+        let mut raw = Raw::explicit(&server);
+        raw.expect("PASV", 425);
+        raw.store("STOR file", b"through EPSV");
+        let log = server.log().join("\n");
+        assert!(log.contains(reason), "{reason}: {log}");
+        assert!(!log.contains("token-of-the-account"), "{log}");
+    }
 }
 
 /// E3, E4, E5, E6: each family by its number, PASV on IPv4 only, and EPSV ALL for good.

@@ -58,8 +58,7 @@ install_helm_packages() {
         return
     fi
     local python candidate
-    for candidate in python3.14 python3.13 python3.12 python3 "$HOME"/.pyenv/versions/3.1[2-9]*/bin/python3 \
-        "$HOME"/.local/share/uv/python/*/bin/python3; do
+    for candidate in python3.14 python3.13 python3.12 python3 "$HOME"/.*/versions/3.1[2-9]*/bin/python3; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null; then
             python=$candidate
         fi

@@ -3,25 +3,39 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
 use ipnet::IpNet;
 
 use super::super::{
-    DataPeer, Passive, ProxyHeader, ProxyProtocol, PublicAddress,
-    typed::{Item, Table},
+    DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress,
+    typed::{Item, Table, Text},
 };
 
 /// Ports for data connections when a listener names none.
 const PORTS: RangeInclusive<u16> = 50000..=50100;
 /// A balancer sends its header with the connection: longer waits are slips.
 const HEADER_SECONDS: RangeInclusive<u64> = 1..=60;
+/// Names of the API server inside a cluster and of the place of an account's files, as Kubernetes sets
+/// them up.
+const API: &str = "https://kubernetes.default.svc";
+const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Longer than any URL of an API server or key of an annotation is (253 and 63 characters).
+const SERVICE_TEXT_BYTES: usize = 512;
 /// As long as a name in DNS can be (RFC 1035 §2.3.4).
 const NAME_BYTES: usize = 253;
 
 pub(super) const PASSIVE: [&str; 4] = ["address", "ports", "ports_per_user", "data_peer"];
-pub(super) const ADDRESS: [&str; 2] = ["dns", "by_client"];
+pub(super) const ADDRESS: [&str; 3] = ["dns", "by_client", "service"];
+pub(super) const SERVICE: [&str; 5] = [
+    "name",
+    "namespace",
+    "annotation",
+    "api",
+    "account_directory",
+];
 pub(super) const BY_CLIENT: [&str; 2] = ["clients", "address"];
 pub(super) const PROXY_PROTOCOL: [&str; 4] =
     ["control", "data", "trusted_networks", "header_seconds"];
@@ -87,16 +101,17 @@ fn share(ports: &RangeInclusive<u16>) -> usize {
 }
 
 fn public_address(table: &Table<'_>) -> Option<PublicAddress> {
-    const EXPECTED: &str =
-        "an IPv4 address, `connection`, `from_proxy`, {dns: NAME} or {by_client: LIST}";
+    const EXPECTED: &str = "an IPv4 address, `connection`, `from_proxy`, {dns: NAME}, {by_client: LIST} or {service: {name: NAME}}";
     let Some(item) = table.item("address") else {
         return Some(PublicAddress::Connection);
     };
     if item.is_table_without(&["env", "file"]) {
         let choice = item.table(&ADDRESS)?;
-        return match (choice.has("dns"), choice.has("by_client")) {
-            (true, false) => dns(&choice),
-            (false, true) => by_client(&choice),
+        let given = ADDRESS.map(|key| choice.has(key));
+        return match given {
+            [true, false, false] => dns(&choice),
+            [false, true, false] => by_client(&choice),
+            [false, false, true] => service(&choice).map(PublicAddress::Service),
             _ => {
                 item.error(format!("expected {EXPECTED}"));
                 None
@@ -147,6 +162,57 @@ fn by_client(choice: &Table<'_>) -> Option<PublicAddress> {
         .into_iter()
         .collect::<Option<_>>()
         .map(PublicAddress::ByClient)
+}
+
+fn service(choice: &Table<'_>) -> Option<KubernetesService> {
+    let table = choice.table("service", &SERVICE)?;
+    let name = table
+        .text("name", "the name of a Service")
+        .and_then(|text| object_name(&table, "name", &text));
+    let namespace = match table.optional_text("namespace", "the namespace of the Service")? {
+        Some(text) => Some(object_name(&table, "namespace", &text)?),
+        None => None,
+    };
+    let annotation = table.optional_text("annotation", "the key of an annotation");
+    let api = match table.optional_text("api", "the URL of the API server")? {
+        Some(text) => {
+            let is_url =
+                text.value.starts_with("https://") && text.value.len() <= SERVICE_TEXT_BYTES;
+            if !is_url {
+                let message = format!(
+                    "expected a URL that begins with https://, found {}",
+                    text.shown()
+                );
+                table.error("api", message);
+                return None;
+            }
+            text.value.trim_end_matches('/').to_owned()
+        }
+        None => API.to_owned(),
+    };
+    let account_directory = if table.has("account_directory") {
+        table.file("account_directory", "a directory")?
+    } else {
+        PathBuf::from(ACCOUNT_DIRECTORY)
+    };
+    Some(KubernetesService {
+        name: name?,
+        namespace,
+        annotation: annotation?.map(|text| text.value),
+        api,
+        account_directory,
+    })
+}
+
+/// A name of a Kubernetes object, which becomes part of a URL (RFC 1123 label).
+fn object_name(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.value.len() <= 63 && text.value.chars().all(fits) {
+        return Some(text.value.clone());
+    }
+    let message = "expected small letters, digits and `-`, 63 at most, found";
+    table.error(key, format!("{message} {}", text.shown()));
+    None
 }
 
 /// An address that a 227 reply can carry.

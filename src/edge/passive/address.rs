@@ -9,11 +9,14 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
+use super::service;
 use crate::config::PublicAddress;
 
 /// The resolver tells no time to live, so names are looked up this often: a balancer's change of
 /// address is followed within a minute or so.
 const REFRESH: Duration = Duration::from_mins(1);
+/// A load balancer that is being made gets its address within minutes: ask often until it has one.
+const FIRST: Duration = Duration::from_secs(5);
 /// After this a lookup counts as failed.
 const LOOKUP: Duration = Duration::from_secs(10);
 
@@ -21,7 +24,7 @@ const LOOKUP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::edge) struct PublicAddresses {
     rule: PublicAddress,
-    /// The last good answer for the name.
+    /// The last good answer for the name or the Service.
     resolved: Mutex<Option<Ipv4Addr>>,
 }
 
@@ -50,7 +53,7 @@ impl PublicAddresses {
         match &self.rule {
             PublicAddress::Connection => local,
             PublicAddress::Fixed(address) => Some(*address),
-            PublicAddress::Dns(_) => *self.resolved.lock().unwrap_or_else(PoisonError::into_inner),
+            PublicAddress::Dns(_) | PublicAddress::Service(_) => self.current(),
             PublicAddress::ByClient(rules) => {
                 let client = reached.client.to_canonical();
                 let rule = rules.iter().find(|(clients, _)| clients.contains(&client));
@@ -61,28 +64,44 @@ impl PublicAddresses {
         }
     }
 
-    /// Looks the name up, if there is one; the last answer stays when that fails.
+    /// Looks the name or the Service up, if there is one; the last answer stays when that fails.
     pub(in crate::edge) async fn resolve(&self) {
-        let PublicAddress::Dns(name) = &self.rule else {
-            return;
-        };
-        match lookup(name).await {
-            Ok(answers) => self.accept(name, &answers),
-            Err(error) => {
-                tracing::error!(%name, %error, "public address cannot be looked up, the last one stays");
-            }
+        match &self.rule {
+            PublicAddress::Dns(name) => match lookup(name).await {
+                Ok(answers) => self.accept(name, &answers),
+                Err(error) => {
+                    tracing::error!(%name, %error, "public address cannot be looked up, the last one stays");
+                }
+            },
+            PublicAddress::Service(wanted) => match service::addresses(wanted).await {
+                Ok(answers) => self.accept(&wanted.name, &answers),
+                Err(error) => {
+                    let (service, error) = (&wanted.name, error.to_string());
+                    tracing::error!(%service, error, "public address cannot be read, the last one stays");
+                }
+            },
+            _ => {}
         }
     }
 
-    /// Looks the name up again and again; never returns.
+    /// Looks it up again and again; never returns.
     pub(in crate::edge) async fn keep_resolved(&self) {
-        if !matches!(self.rule, PublicAddress::Dns(_)) {
+        if !matches!(self.rule, PublicAddress::Dns(_) | PublicAddress::Service(_)) {
             return std::future::pending().await;
         }
         loop {
-            sleep(REFRESH).await;
+            sleep(if self.current().is_some() {
+                REFRESH
+            } else {
+                FIRST
+            })
+            .await;
             self.resolve().await;
         }
+    }
+
+    fn current(&self) -> Option<Ipv4Addr> {
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn accept(&self, name: &str, answers: &[Ipv4Addr]) {
@@ -99,7 +118,8 @@ impl PublicAddresses {
     }
 }
 
-async fn lookup(name: &str) -> io::Result<Vec<Ipv4Addr>> {
+/// The IPv4 addresses of a host name.
+pub(super) async fn lookup(name: &str) -> io::Result<Vec<Ipv4Addr>> {
     let answers = timeout(LOOKUP, tokio::net::lookup_host((name, 0)))
         .await
         .map_err(|_| io::ErrorKind::TimedOut)??;

@@ -7,6 +7,7 @@
 mod address;
 mod parking;
 mod pool;
+mod service;
 
 use std::{
     io,
