@@ -114,18 +114,18 @@ fn is_broken(error: &io::Error) -> bool {
 /// # Cancel safety
 /// Dropping the future closes the port and the connection.
 pub(super) async fn establish(
-    port: PassivePort,
+    mut port: PassivePort,
     plan: &DataPlan,
     announce: impl AsyncFnOnce(),
 ) -> Result<(Box<dyn Wire>, Option<Handshake>), DataError> {
-    if !port.has_arrived() {
+    if !port.has_arrived().await {
         announce().await;
         let parked = port.connection(plan.connect).await?;
         return begin(parked, plan).await;
     }
     let parked = port.connection(plan.connect).await?;
-    // basic-ftp closes an empty upload so early that only a finished handshake keeps it
-    // apart from a broken one: 12 of 12 clean this way (CONFORMANCE 2.3).
+    // basic-ftp closes an empty upload right after the 150, whether its handshake is done or not
+    // (decision 0011): the 150 waits for the handshake of a client that has begun one.
     if plan.tls.is_some() && parked.has_spoken() {
         let ready = begin(parked, plan).await?;
         announce().await;

@@ -19,7 +19,7 @@ use std::{
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prometheus_client::metrics::counter::Counter;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -63,11 +63,21 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct PassivePort {
     address: SocketAddr,
-    /// Whether the right peer has connected.
-    arrived: watch::Receiver<bool>,
+    arrival: watch::Receiver<Arrival>,
     /// Cancelled when the connection's command is there.
     claimed: CancellationToken,
     connection: AbortOnDropHandle<io::Result<Parked>>,
+}
+
+/// Where the right peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Not seen, and the command is not there either.
+    Awaited,
+    /// It had not connected when the command came.
+    Late,
+    /// Connected.
+    Here,
 }
 
 /// Why there is no data connection.
@@ -106,19 +116,23 @@ impl PassivePort {
             match listen(SocketAddr::new(local, lease.port)) {
                 Ok(listener) => {
                     let address = listener.local_addr()?;
-                    let (arrival, arrived) = watch::channel(false);
+                    let (report, arrival) = watch::channel(Arrival::Awaited);
                     let claimed = CancellationToken::new();
                     let command = claimed.clone();
                     // Ends with the command, or when the port is dropped.
                     let connection = tasks.spawn(async move {
-                        let stream = accept_from(listener, gate, lease, claim).await?;
+                        let late = || {
+                            report.send_replace(Arrival::Late);
+                        };
+                        let queue = Queue::new(listener, &command, late);
+                        let stream = accept_from(queue, gate, lease, claim).await?;
                         stream.set_nodelay(true)?;
-                        arrival.send_replace(true);
+                        report.send_replace(Arrival::Here);
                         Ok(parking::park(stream, early, &command).await)
                     });
                     return Ok(Self {
                         address,
-                        arrived,
+                        arrival,
                         claimed,
                         connection: AbortOnDropHandle::new(connection),
                     });
@@ -147,9 +161,13 @@ impl PassivePort {
         self.claimed.cancel();
     }
 
-    /// Whether the client is there already.
-    pub(super) fn has_arrived(&self) -> bool {
-        *self.arrived.borrow()
+    /// Whether the client is there already: everything that it did before its command counts.
+    pub(super) async fn has_arrived(&mut self) -> bool {
+        self.claim();
+        let seen = self
+            .arrival
+            .wait_for(|arrival| *arrival != Arrival::Awaited);
+        seen.await.is_ok_and(|arrival| *arrival == Arrival::Here)
     }
 
     /// Waits until the client is there, at most for `deadline`, and for the end of a handshake that
@@ -157,10 +175,13 @@ impl PassivePort {
     pub(super) async fn connection(mut self, deadline: Duration) -> Result<Parked, PassiveError> {
         self.claim();
         // Gone without an arrival: the task failed, and says why below.
-        let _ = timeout(deadline, self.arrived.wait_for(|arrived| *arrived))
-            .await
-            .map_err(|_| PassiveError::Timeout(deadline))?
-            .is_ok();
+        let _ = timeout(
+            deadline,
+            self.arrival.wait_for(|arrival| *arrival == Arrival::Here),
+        )
+        .await
+        .map_err(|_| PassiveError::Timeout(deadline))?
+        .is_ok();
         Ok(self.connection.await.map_err(io::Error::other)??)
     }
 }
@@ -189,17 +210,69 @@ fn subnet(address: IpAddr) -> Option<IpNet> {
     }
 }
 
+/// Connections to one passive port, in the order of the kernel's queue.
+struct Queue<'a, F> {
+    listener: TcpListener,
+    /// Cancelled when the command is there.
+    claimed: &'a CancellationToken,
+    /// Called once, when the command is there and nobody is in the queue.
+    late: Option<F>,
+}
+
+impl<'a, F: FnOnce()> Queue<'a, F> {
+    fn new(listener: TcpListener, claimed: &'a CancellationToken, late: F) -> Self {
+        Self {
+            listener,
+            claimed,
+            late: Some(late),
+        }
+    }
+
+    /// # Cancel safety
+    /// No connection is lost.
+    async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        if self.late.is_some() {
+            tokio::select! {
+                biased;
+                accepted = self.listener.accept() => return accepted,
+                () = self.claimed.cancelled() => {}
+            }
+            // tokio learns of a connection a moment later than of the command behind it.
+            if let Some(accepted) = self.waiting()? {
+                return Ok(accepted);
+            }
+            if let Some(late) = self.late.take() {
+                late();
+            }
+        }
+        self.listener.accept().await
+    }
+
+    /// Asks the kernel itself.
+    fn waiting(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        match SockRef::from(&self.listener).accept() {
+            Ok((socket, from)) => {
+                socket.set_nonblocking(true)?;
+                let from = from.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                Ok(Some((TcpStream::from_std(socket.into())?, from)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Accepts until the right peer comes. Owns lease and claim: the port goes back when the socket is
 /// closed.
 async fn accept_from(
-    listener: TcpListener,
+    mut queue: Queue<'_, impl FnOnce()>,
     gate: Gate,
     _lease: Lease,
     _claim: Claim,
 ) -> io::Result<TcpStream> {
     let Some(header) = &gate.header else {
         loop {
-            let (stream, from) = listener.accept().await?;
+            let (stream, from) = queue.next().await?;
             if gate.admits(from.ip()) {
                 return Ok(stream);
             }
@@ -209,7 +282,7 @@ async fn accept_from(
     let mut introductions = FuturesUnordered::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if introductions.len() < INTRODUCTIONS => {
+            accepted = queue.next(), if introductions.len() < INTRODUCTIONS => {
                 let (stream, from) = accepted?;
                 introductions.push(header.introduce(stream, from));
             }
