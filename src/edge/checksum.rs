@@ -2,7 +2,7 @@
 //! (draft-bryan-ftpext-hash, draft-twine-ftpmd5, CONFORMANCE I11, I12).
 //!
 //! Bounded in bytes by `limits.checksum_bytes` and in time by the commit deadline: like a commit, it
-//! is long work behind one command. None of these digests guards anything against an attacker.
+//! is long work behind one command, during which the client is heard (`hear`). None of these digests guards anything against an attacker.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -11,7 +11,7 @@ use sha2::Digest;
 use tokio::time::timeout;
 
 use super::{
-    command::{ChecksumAlgorithm, ChecksumRange},
+    command::{ChecksumAlgorithm, ChecksumRange, Command},
     files::{Answer, Stop, log_failure, refusal, resolve, view},
     reply::Reply,
     session::{Next, Session},
@@ -27,8 +27,26 @@ use crate::{
 /// Bytes hashed between two looks at other tasks: well below a millisecond of work.
 const SLICE_BYTES: usize = 64 << 10;
 
+/// Carries out HASH, with the range of a RANG before it, or one of the older commands.
+pub(super) async fn carry_out(
+    session: &Session,
+    command: Command,
+    rang: Option<(u64, u64)>,
+) -> Next {
+    match command {
+        Command::Hash(path) => hash(session, &path, rang).await,
+        Command::Checksum {
+            algorithm,
+            path,
+            range,
+        } => checksum(session, algorithm, &path, range).await,
+        // The dialogue sends nothing else here; an honest answer if it ever did.
+        other => Next::Answer(Reply::new(502, format!("{} is no checksum", other.verb()))),
+    }
+}
+
 /// HASH of a whole file, or of the bytes from the first to the last of a RANG.
-pub(super) async fn hash(session: &Session, argument: &str, range: Option<(u64, u64)>) -> Next {
+async fn hash(session: &Session, argument: &str, range: Option<(u64, u64)>) -> Next {
     let algorithm = session.hash_algorithm;
     let span = range.map(|(first, last)| (first, Some(last.saturating_add(1))));
     next(
@@ -43,7 +61,7 @@ pub(super) async fn hash(session: &Session, argument: &str, range: Option<(u64, 
 }
 
 /// The older commands, one for each algorithm.
-pub(super) async fn checksum(
+async fn checksum(
     session: &Session,
     algorithm: ChecksumAlgorithm,
     argument: &str,

@@ -13,6 +13,7 @@ use super::{
     },
     control::Control,
     files,
+    hear::while_heard,
     help::help,
     metadata,
     passive::{PassiveError, PassivePort},
@@ -108,12 +109,14 @@ pub(super) async fn carry_out(
             session.range = (first <= last).then_some((first, last));
             answer(350, "Range noted for HASH")
         }
-        Command::Hash(path) => checksum::hash(session, &path, range).await,
-        Command::Checksum {
-            algorithm,
-            path,
-            range,
-        } => checksum::checksum(session, algorithm, &path, range).await,
+        // Reads up to `limits.checksum_bytes`: the client is heard meanwhile.
+        Command::Hash(_) | Command::Checksum { .. } => {
+            let mut queue = std::mem::take(&mut session.queue);
+            let work = checksum::carry_out(session, command, range);
+            let next = while_heard(control, &mut queue, work).await;
+            session.queue = queue;
+            next
+        }
         Command::Site(_) | Command::Avbl(_) | Command::Mfmt { .. } | Command::Mff { .. } => {
             metadata::carry_out(session, command).await
         }
@@ -126,8 +129,7 @@ fn ignored(session: &Session, command: &Command) -> Option<Reply> {
     let profile = &session.profile;
     match command {
         Command::Mfmt { time, path } if profile.ignore_set_time => {
-            let text = format!("Modify={}; {path}", crate::store::listing::mdtm(*time));
-            Some(Reply::new(213, text))
+            Some(metadata::time_set(*time, path))
         }
         Command::Site(SiteCommand::Utime { .. }) if profile.ignore_set_time => {
             Some(Reply::new(200, "SITE UTIME ok"))

@@ -95,6 +95,9 @@ async fn try_carry_out(
             match modified(session, &whole).await {
                 // RFC 3659 §3.1 reads a path with digits in it; where there is no such file, the
                 // argument is what other servers read: a time to set (I5).
+                Err(Stop::Refused(_)) if session.profile.ignore_set_time => {
+                    Ok(metadata::time_set(time, &path))
+                }
                 Err(Stop::Refused(_)) if session.abilities().set_modified => {
                     metadata::set_modified(session, "MDTM", time, &path).await
                 }

@@ -54,10 +54,12 @@ pub(super) async fn set_modified(
         Err(failure) => return Err(refused(verb, &path, &failure)),
     }
     tracing::info!(verb, path = path.as_str(), "time set");
-    Ok(Reply::new(
-        213,
-        format!("Modify={}; {argument}", mdtm(time)),
-    ))
+    Ok(time_set(time, argument))
+}
+
+/// What a client is told whose time was set, or ignored.
+pub(super) fn time_set(time: SystemTime, argument: &str) -> Reply {
+    Reply::new(213, format!("Modify={}; {argument}", mdtm(time)))
 }
 
 /// All or nothing: one fact that cannot be set leaves the others alone.

@@ -15,6 +15,7 @@ mod control;
 mod data;
 mod dialogue;
 mod files;
+mod hear;
 mod help;
 mod learn;
 pub mod line;

@@ -7,7 +7,7 @@ use crate::harness::{Raw, Server, Store, Version};
 /// STARTTLS injection (CVE-2011-1575 and its family): what is said in clear behind AUTH must run
 /// neither before nor after the handshake. libunftp 0.24 answers it, 30 of 30.
 #[test]
-fn commands_pipelined_behind_auth_are_never_executed() {
+fn s1_commands_pipelined_behind_auth_are_never_executed() {
     let store = Store::local();
     let server = Server::start(&store);
     for line in [
@@ -69,17 +69,44 @@ fn every_spelling_of_auth_is_taken() {
     raw.expect("AUTH TLS", 234);
 }
 
-/// What was said in clear is forgotten (CONFORMANCE S2, S3).
+/// What was said in clear is forgotten.
 #[test]
-fn nothing_said_in_clear_survives_the_handshake() {
+fn s2_nothing_said_in_clear_survives_the_handshake() {
     let store = Store::local();
     let server = Server::start(&store);
+    let untouched = Raw::secured(&server, &server.tls(Version::Tls13)).expect("FEAT", 211);
     let mut raw = Raw::clear(server.explicit);
     raw.expect("USER alice", 530);
+    for line in [
+        "OPTS MLST size;",
+        "OPTS HASH MD5",
+        "PBSZ 0",
+        "PROT P",
+        "TYPE I",
+    ] {
+        raw.command(line);
+    }
+    raw.expect("AUTH TLS", 234);
+    raw.start_tls(&server.tls(Version::Tls13)).unwrap();
+    assert_eq!(raw.expect("FEAT", 211), untouched);
+    raw.expect("PASS secret123", 503);
+    raw.protect();
+    raw.login("alice");
+}
+
+/// A name that was said in the clear is nobody's under TLS.
+#[test]
+fn s3_user_in_clear_is_no_user_under_tls() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set("/listeners/0/clear_text", "allow")
+        .start();
+    let mut raw = Raw::clear(server.explicit);
+    raw.expect("USER alice", 331);
     raw.expect("AUTH TLS", 234);
     raw.start_tls(&server.tls(Version::Tls13)).unwrap();
     raw.expect("PASS secret123", 503);
-    raw.protect();
+    raw.expect("PWD", 530);
     raw.login("alice");
 }
 
@@ -134,9 +161,8 @@ fn idle_session_gets_421() {
     );
 }
 
-/// ALPACA (CVE-2021-3618): a connection meant for a web server gets no FTP greeting.
 #[test]
-fn alpn_selects_ftp_and_refuses_http() {
+fn s15_alpn_selects_ftp() {
     let store = Store::local();
     let server = Server::start(&store);
     for version in [Version::Tls12, Version::Tls13] {
@@ -151,7 +177,16 @@ fn alpn_selects_ftp_and_refuses_http() {
         }
         let raw = Raw::secured(&server, &tls);
         assert_eq!(raw.protocol(), None);
+    }
+}
 
+/// ALPACA (CVE-2021-3618): a connection meant for a web server gets no FTP greeting.
+#[test]
+fn s14_alpn_of_the_web_is_refused() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    for version in [Version::Tls12, Version::Tls13] {
+        let tls = server.tls(version);
         for offer in [&["http/1.1"][..], &["h2", "http/1.1"]] {
             let offering = tls.clone().offering(offer);
             let mut raw = Raw::clear(server.explicit);

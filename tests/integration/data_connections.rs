@@ -201,7 +201,7 @@ fn stray_peer_on_the_passive_port_is_closed_and_the_right_one_gets_in() {
     let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
     let address = raw.pasv();
-    let mut stray = Data::connect_from(elsewhere, address).unwrap();
+    let mut stray = Data::connect_from(elsewhere, address, None).unwrap();
     raw.send(b"STOR file\r\n").unwrap();
     stray.wait_closed(Duration::from_secs(10));
     let mut data = raw.connect_data(address);
@@ -222,14 +222,14 @@ fn only_stray_peers_end_in_425() {
     let mut raw = Raw::explicit(&server);
     let address = raw.epsv();
     let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
-    let _stray = Data::connect_from(elsewhere, address).unwrap();
+    let _stray = Data::connect_from(elsewhere, address, None).unwrap();
     raw.failing_transfer("STOR file").expect(425);
     assert_usable(&mut raw, &store);
 }
 
 /// libunftp 0.24 sends the listing in clear here: only its PASV knows the rule.
 #[test]
-fn transfers_with_prot_c_get_521_and_no_data() {
+fn s6_transfers_with_prot_c_get_521_and_no_data() {
     let store = Store::local();
     let server = Server::start(&store);
     store.put("alice/file", b"private");

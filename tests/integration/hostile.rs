@@ -330,37 +330,18 @@ fn s54_read_only_user_changes_nothing_by_any_verb(store: &Store) {
     assert_eq!(raw.retrieve("RETR file"), b"as it was");
 }
 
-/// Options, paths and patterns far beyond what anybody needs: a refusal each, and in no time.
-#[test]
-fn s36_s37_s38_monstrous_arguments_are_refused_at_once() {
+/// A refusal each, or an empty listing, in no time; the session goes on.
+#[track_caller]
+fn refused_at_once(lines: &[String]) {
     let store = Store::local();
     let server = Server::start(&store);
     store.put("alice/file", b"");
     let mut raw = Raw::explicit(&server);
     let start = Instant::now();
-    let deep = "a/".repeat(2000);
-    let lines = [
-        format!("LIST -{}", "l".repeat(7000)),
-        format!("MLSD {deep}"),
-        format!("CWD {deep}"),
-        format!("LIST {}", "*a".repeat(3000)),
-        format!("NLST {}", "*/".repeat(1000)),
-        format!("LIST {}", "[".repeat(5000)),
-        format!("LIST {}", "{a,b}".repeat(1000)),
-        "NLST **".to_owned(),
-        "\"".to_owned(),
-        " ".to_owned(),
-        "\\".to_owned(),
-        "\u{e9}\u{e9} x".to_owned(),
-        " PWD".to_owned(),
-        "XCRC \"file".to_owned(),
-        "XCRC \"\"".to_owned(),
-    ];
-    for line in &lines {
-        let data = raw.open_data();
+    for line in lines {
+        let mut data = raw.open_data();
         let reply = raw.command(line);
         if reply.code == 150 {
-            let mut data = data;
             data.handshake().unwrap();
             data.read_all();
             raw.reply().expect(226);
@@ -370,4 +351,43 @@ fn s36_s37_s38_monstrous_arguments_are_refused_at_once() {
         raw.expect("NOOP", 200);
     }
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn s36_quotes_blanks_and_foreign_letters_are_no_commands() {
+    let lines = [
+        "\"",
+        " ",
+        "\\",
+        "\u{e9}\u{e9} x",
+        " PWD",
+        "XCRC \"file",
+        "XCRC \"\"",
+        "\"\\\"\\\"",
+        "MKD",
+    ];
+    refused_at_once(&lines.map(str::to_owned));
+}
+
+#[test]
+fn s37_monstrous_options_and_paths_are_refused() {
+    let deep = "a/".repeat(2000);
+    refused_at_once(&[
+        format!("LIST -{}", "l".repeat(7000)),
+        format!("LIST -{} {deep}", "a".repeat(100)),
+        format!("MLSD {deep}"),
+        format!("CWD {deep}"),
+    ]);
+}
+
+#[test]
+fn s38_monstrous_patterns_cost_nothing() {
+    refused_at_once(&[
+        format!("LIST {}", "*a".repeat(3000)),
+        format!("NLST {}", "*/".repeat(1000)),
+        format!("LIST {}", "[".repeat(5000)),
+        format!("LIST {}", "{a,b}".repeat(1000)),
+        "LIST */*/*/*{a,b}{c,d}".to_owned(),
+        "NLST **".to_owned(),
+    ]);
 }

@@ -15,7 +15,7 @@ fn long_line(length: usize, filler: &[u8]) -> Vec<u8> {
 
 /// CVE-2008-4242: the tail of a line that is too long must not become a command.
 #[test]
-fn line_of_one_mebibyte_gets_one_500_and_its_tail_is_never_parsed() {
+fn s34_line_of_one_mebibyte_gets_one_500_and_its_tail_is_never_parsed() {
     let store = Store::local();
     let server = Server::start(&store);
     store.put("alice/keep", b"kept");

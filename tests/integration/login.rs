@@ -7,7 +7,7 @@ use crate::harness::{Raw, Server, Store, Version, on_each_store};
 on_each_store!(read_only_user_changes_nothing);
 
 #[test]
-fn user_in_clear_gets_530_and_is_never_asked_for_the_password() {
+fn s4_user_in_clear_gets_530_and_is_never_asked_for_the_password() {
     let store = Store::local();
     let server = Server::start(&store);
     let mut raw = Raw::clear(server.explicit);

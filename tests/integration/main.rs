@@ -22,7 +22,7 @@ mod conformance;
 mod data_connections;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
-/// 2,000 handshakes in a row on a busy machine.
+/// Thousands of handshakes in a row on a busy machine.
 mod handshakes;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
@@ -46,6 +46,8 @@ mod proxy;
 mod resume;
 /// Whose TLS session a data connection may resume, and where it must.
 mod resumption;
+/// Section 5 of the conformance list: the ids that no other module has, and the count of all.
+mod security;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
 /// What may be imported where, and what no file may say.

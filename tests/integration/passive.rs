@@ -134,7 +134,7 @@ fn s21_stranger_is_closed_and_counted() {
     let server = Server::start(&store);
     let mut raw = Raw::explicit(&server);
     let address = raw.epsv();
-    let mut stray = Data::connect_from("127.0.0.2".parse().unwrap(), address).unwrap();
+    let mut stray = Data::connect_from("127.0.0.2".parse().unwrap(), address, None).unwrap();
     stray.wait_closed(Duration::from_secs(5));
     let strangers = "causeway_data_strangers_total{listener=\"explicit\"}";
     assert_eq!(metric(&server, strangers), 1);

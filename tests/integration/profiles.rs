@@ -139,6 +139,8 @@ fn times_and_modes_are_ignored_with_success() {
     raw.store("STOR file", b"mine");
     let reply = raw.expect("MFMT 20010203040506 file", 213).text();
     assert_eq!(reply, "213 Modify=20010203040506; file");
+    let reply = raw.expect("MDTM 20010203040506 file", 213).text();
+    assert_eq!(reply, "213 Modify=20010203040506; file");
     raw.expect("SITE CHMOD 600 file", 200);
     raw.expect("SITE UTIME 20010203040506 file", 200);
     let time = raw.expect("MDTM file", 213).text();

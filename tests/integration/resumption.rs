@@ -40,7 +40,7 @@ fn clients(server: &Server) -> [(&'static str, Tls); 3] {
 }
 
 #[test]
-fn data_connection_with_the_session_of_another_user_gets_522_and_an_event() {
+fn s24_data_connection_with_the_session_of_another_user_gets_522_and_an_event() {
     let store = Store::local();
     let server = Server::start(&store);
     let others = clients(&server);
@@ -120,7 +120,7 @@ fn client_that_logs_in_as_another_user_resumes_what_its_control_connection_resum
 }
 
 #[test]
-fn sessions_of_another_server_process_lead_to_a_full_handshake() {
+fn s13_sessions_of_another_server_process_lead_to_a_full_handshake() {
     let store = Store::local();
     let first = Server::start(&store);
     let second = Server::with(&store)
@@ -142,7 +142,7 @@ fn sessions_of_another_server_process_lead_to_a_full_handshake() {
 }
 
 #[test]
-fn enforced_refuses_a_full_handshake_with_the_reason() {
+fn s22_enforced_refuses_a_full_handshake_with_the_reason() {
     let store = Store::local();
     let server = Server::with(&store)
         .set_listeners("resumption", &json!("enforced"))

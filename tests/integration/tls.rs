@@ -116,7 +116,7 @@ fn certificate_is_chosen_by_server_name() {
 }
 
 #[test]
-fn strict_sni_refuses_unknown_names_and_serves_clients_without_one() {
+fn s16_strict_sni_refuses_unknown_names_and_serves_clients_without_one() {
     let store = Store::local();
     let authority = Authority::new();
     let default = authority.server(&["localhost"], &PKCS_ECDSA_P256_SHA256);

@@ -455,7 +455,7 @@ fn fin_ends_an_upload_where_the_listener_says_so() {
 }
 
 #[test]
-fn cut_uploads_leak_no_descriptors() {
+fn s28_cut_uploads_leak_no_descriptors() {
     let store = Store::local();
     let server = Server::start(&store);
     let round = || {

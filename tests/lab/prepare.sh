@@ -9,7 +9,7 @@ as_root() {
 # Installs the packages of commands that are missing.
 install_packages() {
     local missing=() entry
-    for entry in cc:build-essential curl:curl lftp:lftp git:git jq:jq openssl:openssl python3:python3 radosgw:radosgw \
+    for entry in cc:build-essential curl:curl lftp:lftp git:git jq:jq openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw \
         ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common; do
         command -v "${entry%%:*}" > /dev/null || missing+=("${entry##*:}")
     done

@@ -429,6 +429,45 @@ mod tests {
     }
 
     #[test]
+    fn resumed_tls12_data_connection_gets_no_new_ticket() {
+        let resumption = resumption();
+        let alice = session(&resumption, "alice", HERE);
+        for (session, again) in [(&[0, 3, 3, 9], false), (&[0, 3, 4, 9], true)] {
+            let ticket = alice.0.encrypt(session).unwrap();
+            let data = resumption.for_data(alice.token(), None);
+            assert!(data.0.enabled());
+            assert!(data.0.decrypt(&ticket).is_some());
+            assert_eq!(data.0.enabled(), again, "{session:?}");
+            // The control connection of another session is new to its client in any case.
+            let control = resumption.for_control(true);
+            assert!(control.0.decrypt(&ticket).is_some());
+            assert!(control.0.enabled());
+        }
+    }
+
+    #[test]
+    fn version_of_a_session_is_found_behind_the_servers_name() {
+        let named = |name: &[u8], rest: &[u8]| {
+            let length = u8::try_from(name.len()).unwrap();
+            [&[1, length], name, rest].concat()
+        };
+        for (plain, is_tls12) in [
+            (vec![0, 3, 3, 1], true),
+            (vec![0, 3, 4, 1], false),
+            (named(b"localhost", &[3, 3]), true),
+            (named(b"localhost", &[3, 4]), false),
+            // A name that looks like a version, and what rustls never writes.
+            (named(&[3, 3], &[3, 4]), false),
+            (named(b"localhost", &[3]), false),
+            (vec![1, 200, 3, 3], false),
+            (vec![2, 3, 3], false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_tls12_session(&plain), is_tls12, "{plain:?}");
+        }
+    }
+
+    #[test]
     fn nothing_made_elsewhere_is_resumed() {
         let (one, other) = (resumption(), resumption());
         let ticket = session(&one, "alice", HERE).0.encrypt(b"secret").unwrap();

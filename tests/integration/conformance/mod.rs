@@ -37,7 +37,7 @@ mod metadata;
 /// J: the name space.
 mod names;
 /// A peer with the TLS options that rustls does not have.
-mod openssl;
+pub(crate) mod openssl;
 /// E: data connections.
 mod passive;
 /// D: PBSZ, PROT, CCC.

@@ -12,7 +12,7 @@ use crate::harness::run_with_input;
 
 /// Connects to an implicit listener with `options`, says `input` and QUIT once connected, and gives
 /// all that openssl printed.
-pub(super) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> String {
+pub(crate) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> String {
     let mut said = tempfile::tempfile().unwrap();
     write!(said, "{input}QUIT\r\n").unwrap();
     std::io::Seek::rewind(&mut said).unwrap();
@@ -25,8 +25,8 @@ pub(super) fn s_client(address: SocketAddr, options: &[&str], input: &str) -> St
     format!("{stdout}{stderr}")
 }
 
-/// Asks for a renegotiation once greeted, and gives all messages until the connection ends.
-pub(super) fn renegotiate(address: SocketAddr) -> String {
+/// Asks this often for a renegotiation once greeted, and gives all messages until the connection ends.
+pub(crate) fn renegotiate(address: SocketAddr, times: usize) -> String {
     let mut child = std::process::Command::new("openssl")
         .args([
             "s_client",
@@ -47,7 +47,10 @@ pub(super) fn renegotiate(address: SocketAddr) -> String {
     while !said.contains("\n220 ") {
         assert_ne!(output.read_line(&mut said).unwrap(), 0, "{said}");
     }
-    input.write_all(b"R\n").unwrap();
+    for _ in 0..times {
+        // The client may be gone by then.
+        let _ = input.write_all(b"R\n");
+    }
     output.read_to_string(&mut said).unwrap();
     child.wait().unwrap();
     said

@@ -242,7 +242,7 @@ fn e15_stray_peer() {
     let mut raw = Raw::explicit(&server);
     let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
     let address = raw.epsv();
-    let mut stray = Data::connect_from(elsewhere, address).unwrap();
+    let mut stray = Data::connect_from(elsewhere, address, None).unwrap();
     stray.wait_closed(Duration::from_secs(5));
     let mut data = raw.connect_data(address);
     raw.expect("STOR file", 150);
@@ -252,7 +252,7 @@ fn e15_stray_peer() {
     raw.reply().expect(226);
     // Only strays: 425 at the deadline.
     let address = raw.epsv();
-    let _stray = Data::connect_from(elsewhere, address).unwrap();
+    let _stray = Data::connect_from(elsewhere, address, None).unwrap();
     raw.failing_transfer("LIST").expect(425);
     store.assert_holds(&[("alice/file", b"from the right one")]);
 }

@@ -324,7 +324,7 @@ fn c18_renegotiation() {
     let server = Server::with(&store)
         .set("/timeouts/idle_seconds", 1)
         .start();
-    let said = renegotiate(server.implicit);
+    let said = renegotiate(server.implicit, 1);
     // Asked again, answered once; the idle session then ends as any other.
     assert_eq!(said.matches(", ClientHello\n").count(), 2, "{said}");
     assert_eq!(said.matches(", ServerHello\n").count(), 1, "{said}");

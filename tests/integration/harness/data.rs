@@ -35,11 +35,15 @@ impl Data {
     }
 
     /// Connects from another local address than the control connection's.
-    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn connect_from(
+        source: IpAddr,
+        address: SocketAddr,
+        tls: Option<&Tls>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
         socket.connect(&address.into())?;
-        Ok(Self::over(socket.into(), None))
+        Ok(Self::over(socket.into(), tls))
     }
 
     fn over(tcp: TcpStream, tls: Option<&Tls>) -> Self {
@@ -91,6 +95,20 @@ impl Data {
     /// The application protocol that the server selected.
     pub(crate) fn protocol(&self) -> Option<&[u8]> {
         self.session.as_ref()?.alpn_protocol()
+    }
+
+    /// File content as the records that would carry it.
+    pub(crate) fn sealed(&mut self, content: &[u8]) -> Vec<u8> {
+        let session = self.session.as_mut().expect("a data connection with TLS");
+        session.writer().write_all(content).unwrap();
+        records(session)
+    }
+
+    /// The records of a `close_notify`.
+    pub(crate) fn sealed_close_notify(&mut self) -> Vec<u8> {
+        let session = self.session.as_mut().expect("a data connection with TLS");
+        session.send_close_notify();
+        records(session)
     }
 
     /// Sends file content.
@@ -193,6 +211,14 @@ impl Data {
             None => self.tcp.read(chunk),
         }
     }
+}
+
+fn records(session: &mut ClientConnection) -> Vec<u8> {
+    let mut records = Vec::new();
+    while session.wants_write() {
+        session.write_tls(&mut records).unwrap();
+    }
+    records
 }
 
 /// A read time-out, which Linux reports as `WouldBlock`.

@@ -1,0 +1,269 @@
+//! Commands that move bytes over a data connection.
+//!
+//! Owns the order of things: every check that can fail runs before the `150`; the data connection is
+//! made; the engine dispatches; exactly one final reply follows each `150`, in bounded time. While it
+//! runs, the client is heard: ABOR stops it, STAT and NOOP are answered, the loss of the control
+//! connection stops it too (RFC 959 §4.1.3, CONFORMANCE G15–G19, A17).
+
+mod outcome;
+mod prepare;
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::mpsc;
+
+use self::{
+    outcome::{Ending, Summary, conclude, direction_label, security_event},
+    prepare::{Prepared, Source, prepare},
+};
+use super::{
+    QUEUED_COMMANDS,
+    command::Command,
+    control::Control,
+    data::{DataError, DataPlan, establish},
+    dialogue::check_protection,
+    files::{Stop, lost_engine},
+    hear::{Heard, hear},
+    passive::PassivePort,
+    reply::Reply,
+    session::{Next, Session},
+    tls::Flow,
+};
+use crate::{
+    engine::{Engine, EngineError, Order},
+    observe::metrics::{DirectionLabels, Metrics},
+    shutdown::Drain,
+    store::{
+        exchange::{Exchange, Intent, Transport, Work},
+        transfer::{CancelReason, Direction, Progress},
+        upload::Deadlines,
+    },
+};
+
+/// Runs one transfer command to its final reply.
+pub(super) async fn run(
+    session: &mut Session,
+    control: &mut Control,
+    command: Command,
+    restart: u64,
+) -> Next {
+    let started = Instant::now();
+    let Some(port) = session.passive.take() else {
+        return Next::Answer(Reply::new(425, "Use PASV or EPSV first"));
+    };
+    port.claim();
+    if let Err(reply) = check_protection(session) {
+        return Next::Answer(reply);
+    }
+    let verb = command.verb();
+    let prepared = match prepare(session, command, restart).await {
+        Ok(prepared) => prepared,
+        Err(Stop::Refused(reply)) => return Next::Answer(reply),
+        Err(Stop::Engine(error)) => return lost_engine(&error),
+    };
+    let direction = prepared.source.direction();
+    let path = prepared.path.clone();
+    let closing = prepared.closing.clone();
+    let running = session.shared.metrics.transfers_running.clone();
+    let label = DirectionLabels {
+        direction: direction_label(direction),
+    };
+    running.get_or_create(&label).inc();
+    let progress = Arc::new(Progress::default());
+    let (ending, aborted, gone) = attend(session, control, port, prepared, &progress).await;
+    running.get_or_create(&label).dec();
+    let summary = Summary {
+        verb,
+        path: &path,
+        direction,
+        progress: &progress,
+        started,
+    };
+    let reply = match conclude(session, &summary, ending, &closing) {
+        Ok(reply) => reply,
+        Err(farewell) => return farewell,
+    };
+    if gone || control.send(&reply).await.is_err() {
+        return Next::Gone;
+    }
+    // "ABOR" in the text of the second reply is how lftp notices a missed 426 (G15).
+    if aborted
+        && control
+            .send(&Reply::new(226, "ABOR command successful"))
+            .await
+            .is_err()
+    {
+        return Next::Gone;
+    }
+    Next::Answered(reply.code())
+}
+
+/// Runs the transfer and hears the client meanwhile. Returns how it ended, whether ABOR came, and
+/// whether the client is gone.
+async fn attend(
+    session: &mut Session,
+    control: &mut Control,
+    port: PassivePort,
+    prepared: Prepared,
+    progress: &Arc<Progress>,
+) -> (Ending, bool, bool) {
+    let Session {
+        engine,
+        exchange,
+        shared,
+        door,
+        queue,
+        protection,
+        tls,
+        profile,
+        ..
+    } = session;
+    let opening = Reply::new(150, &prepared.opening);
+    let direction = prepared.source.direction();
+    let plan = DataPlan {
+        tls: tls.clone().filter(|_| protection.private),
+        flow: if direction == Direction::Upload {
+            Flow::ToServer
+        } else {
+            Flow::ToClient
+        },
+        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
+        empty_upload: profile.empty_upload,
+        connect: shared.timeouts.data_connect,
+        handshake: shared.timeouts.tls_handshake,
+    };
+    let deadlines = Deadlines {
+        stall: shared.timeouts.data_stall,
+        commit: shared.timeouts.commit,
+    };
+    let (announce, mut announced) = mpsc::channel(1);
+    let handshakes = |handshake| {
+        shared
+            .metrics
+            .count_handshake(direction_label(direction), handshake);
+    };
+    let work = carry(
+        Carrier {
+            engine,
+            exchange,
+            deadlines,
+            drain: &shared.drain,
+            metrics: &shared.metrics,
+        },
+        port,
+        plan,
+        prepared,
+        progress,
+        announce,
+        &handshakes,
+    );
+    tokio::pin!(work);
+    let (mut aborted, mut gone, mut expired) = (false, false, false);
+    let ending = loop {
+        tokio::select! {
+            biased;
+            ending = &mut work => break ending,
+            Some(()) = announced.recv() => {
+                if control.send(&opening).await.is_err() {
+                    gone = true;
+                    progress.cancel(CancelReason::ControlLost);
+                }
+            }
+            () = shared.drain.expired(), if !expired => {
+                expired = true;
+                progress.cancel(CancelReason::Shutdown);
+            }
+            // After ABOR the end is near: what comes then, a second ABOR too, gets its own reply later.
+            incoming = control.next(), if !gone && !aborted && queue.len() < QUEUED_COMMANDS => {
+                match hear(incoming, queue.is_empty(), direction_label(direction), progress) {
+                    Heard::Answer(reply) => gone = control.send(&reply).await.is_err(),
+                    Heard::Later(event) => queue.push_back(event),
+                    Heard::Abort => {
+                        aborted = true;
+                        progress.cancel(CancelReason::Aborted);
+                    }
+                    Heard::Gone => gone = true,
+                }
+                if gone {
+                    progress.cancel(CancelReason::ControlLost);
+                }
+            }
+        }
+    };
+    // The work can announce and end between two looks at the channel.
+    if !gone && announced.try_recv().is_ok() {
+        gone = control.send(&opening).await.is_err();
+    }
+    (ending, aborted, gone)
+}
+
+/// What `carry` needs of the session.
+struct Carrier<'a> {
+    engine: &'a mut Option<Engine>,
+    exchange: &'a Exchange,
+    deadlines: Deadlines,
+    drain: &'a Drain,
+    metrics: &'a Metrics,
+}
+
+/// Data connection, then engine, then the outcome.
+async fn carry(
+    carrier: Carrier<'_>,
+    port: PassivePort,
+    plan: DataPlan,
+    prepared: Prepared,
+    progress: &Arc<Progress>,
+    announce: mpsc::Sender<()>,
+    count: &(dyn Fn(Option<super::tls::Handshake>) + Sync),
+) -> Ending {
+    let announce = async || {
+        // One message fits, and one is sent; the listener of the channel lives as long as this.
+        let _ = announce.send(()).await;
+    };
+    let connected = tokio::select! {
+        biased;
+        stopped = progress.cancelled() => return Ending::Stopped(stopped),
+        connected = establish(port, &plan, announce) => connected,
+    };
+    let (wire, handshake) = match connected {
+        Ok(connected) => connected,
+        Err(error) => {
+            if matches!(
+                error,
+                DataError::Handshake(_) | DataError::ClearText | DataError::ClosedBeforeTls
+            ) {
+                count(None);
+            }
+            security_event(&error, carrier.metrics);
+            return Ending::NotConnected(error);
+        }
+    };
+    if handshake.is_some() {
+        count(handshake);
+    }
+    let Some(engine) = carrier.engine else {
+        return Ending::Engine(EngineError::Closed);
+    };
+    let transport = Transport {
+        wire,
+        progress: Arc::clone(progress),
+        deadlines: carrier.deadlines,
+        tasks: carrier.drain.tasks().clone(),
+    };
+    let work = match prepared.source {
+        Source::Upload(incoming) => Work::Upload(incoming, transport),
+        Source::Download(outgoing) => Work::Download(outgoing, transport),
+        Source::Listing(rows) => Work::Listing(rows, transport),
+    };
+    carrier.exchange.announce(Intent {
+        path: prepared.path.clone(),
+        work,
+    });
+    match engine
+        .order(Order::Transfer(prepared.verb, &prepared.path))
+        .await
+    {
+        Ok(_) => Ending::Concluded(carrier.exchange.conclude()),
+        Err(error) => Ending::Engine(error),
+    }
+}

@@ -1,0 +1,220 @@
+//! Everything that can fail before the `150`: path, rights, the store's side of the transfer, and the
+//! words of its replies.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{
+    access::VirtualPath,
+    edge::{
+        charset,
+        command::Command,
+        files::{Stop, log_failure, refusal, resolve, resolve_or_here, view},
+        listing,
+        reply::Reply,
+        session::Session,
+    },
+    store::{
+        AppendFrom, Entry, View,
+        exchange::{Outgoing, Rows},
+        listing::{list_line, mlsx_line},
+        transfer::{Direction, Failure},
+        upload::Incoming as IncomingFile,
+    },
+};
+
+/// A transfer whose checks are done and whose store side is open.
+pub(super) struct Prepared {
+    /// What the engine is told.
+    pub(super) verb: &'static str,
+    pub(super) path: VirtualPath,
+    pub(super) source: Source,
+    /// Text of the 150.
+    pub(super) opening: String,
+    /// Text of the 226.
+    pub(super) closing: String,
+}
+
+pub(super) enum Source {
+    Upload(IncomingFile),
+    Download(Outgoing),
+    Listing(Rows),
+}
+
+/// Checks the command and opens the store's side.
+pub(super) async fn prepare(
+    session: &mut Session,
+    command: Command,
+    restart: u64,
+) -> Result<Prepared, Stop> {
+    let view = Arc::clone(view(session)?);
+    match command {
+        Command::Retr(argument) => {
+            let path = resolve(session, &argument)?;
+            let (stat, bytes) = view
+                .read(&path, restart)
+                .await
+                .map_err(refused("RETR", &path))?;
+            // curl and .NET read the size from here (G25).
+            let name = path.name().unwrap_or_default();
+            let opening = format!(
+                "Opening BINARY mode data connection for {name} ({} bytes).",
+                stat.size
+            );
+            let source = Source::Download(Outgoing(bytes));
+            Ok(Prepared {
+                verb: "RETR",
+                path,
+                source,
+                opening,
+                closing: complete(),
+            })
+        }
+        Command::Stor(argument) => {
+            let path = upload_path(session, &argument)?;
+            let append = (restart > 0).then_some(AppendFrom::Offset(restart));
+            prepare_upload(session, &view, path, append).await
+        }
+        Command::Appe(argument) => {
+            let path = upload_path(session, &argument)?;
+            prepare_upload(session, &view, path, Some(AppendFrom::End)).await
+        }
+        Command::Stou(wish) => {
+            // Unique by 128 random bits, like the names of other servers; RFC 1123 §4.1.2.9 fixes
+            // the form of the reply. A wished name is what the unique one begins with (G8).
+            let unique = format!("{:032x}", rand::random::<u128>());
+            let name = wish.map_or(unique.clone(), |wish| format!("{wish}.{unique}"));
+            let path = resolve(session, &name)?;
+            let mut prepared = prepare_upload(session, &view, path, None).await?;
+            prepared.opening = format!("FILE: {name}");
+            prepared.closing = format!("Transfer complete, unique file name: {name}");
+            Ok(prepared)
+        }
+        Command::List { path } => {
+            let (now, style) = (SystemTime::now(), session.profile.list);
+            let argument = path.clone();
+            prepare_listing(session, &view, "LIST", argument, move |entry, _| {
+                list_line(entry, now, style)
+            })
+            .await
+        }
+        Command::Nlst { path } => {
+            let prefix = listing::name_prefix(path.as_deref());
+            let line = move |entry: &Entry, _: &VirtualPath| format!("{prefix}{}", entry.name);
+            prepare_listing(session, &view, "NLST", path, line).await
+        }
+        Command::Mlsd(path) => {
+            let facts = session.facts;
+            let described = Arc::clone(&view);
+            let line = move |entry: &Entry, directory: &VirtualPath| {
+                let described = directory
+                    .join(&entry.name)
+                    .ok()
+                    .and_then(|path| described.describe(&path));
+                match described {
+                    Some((key, permissions)) => {
+                        mlsx_line(&entry.name, &entry.stat, &key, facts, permissions)
+                    }
+                    None => format!(" {}", entry.name),
+                }
+            };
+            prepare_listing(session, &view, "MLSD", path, line).await
+        }
+        // `Command::is_transfer` knows no others.
+        other => Err(Stop::Refused(Reply::new(
+            502,
+            format!("{} moves no bytes", other.verb()),
+        ))),
+    }
+}
+
+/// `STOR dir/` would name a directory, not a file (O25).
+fn upload_path(session: &Session, argument: &str) -> Result<VirtualPath, Stop> {
+    if argument.ends_with('/') {
+        return Err(Stop::Refused(Reply::new(
+            553,
+            "A file name cannot end with a slash",
+        )));
+    }
+    resolve(session, argument)
+}
+
+async fn prepare_upload(
+    session: &Session,
+    view: &View,
+    path: VirtualPath,
+    append: Option<AppendFrom>,
+) -> Result<Prepared, Stop> {
+    let upload = view
+        .write(&path, append)
+        .await
+        .map_err(refused("STOR", &path))?;
+    let tasks = session.shared.drain.tasks();
+    let incoming = IncomingFile::start(upload, session.shared.budget.clone(), tasks);
+    let name = path.name().unwrap_or_default();
+    let opening = format!("Opening BINARY mode data connection for {name}.");
+    // APPE and STOU are STOR to the engine: where the bytes go is settled.
+    let source = Source::Upload(incoming);
+    Ok(Prepared {
+        verb: "STOR",
+        path,
+        source,
+        opening,
+        closing: complete(),
+    })
+}
+
+/// LIST, NLST and MLSD.
+async fn prepare_listing(
+    session: &Session,
+    view: &View,
+    verb: &'static str,
+    argument: Option<String>,
+    line: impl Fn(&Entry, &VirtualPath) -> String + Send + Sync + 'static,
+) -> Result<Prepared, Stop> {
+    // MLSD lists directories only, and its argument is a name (RFC 3659 §7.1).
+    let directories_only = verb == "MLSD";
+    let pattern = listing::pattern(argument.as_deref()).filter(|_| !directories_only);
+    let path = resolve_or_here(session, argument)?;
+    let selection = listing::select(view, &path, pattern)
+        .await
+        .map_err(refused(verb, &path))?;
+    if directories_only && selection.is_file {
+        return Err(Stop::Refused(Reply::new(501, "Not a directory")));
+    }
+    let directory = selection.directory;
+    let charset = session.charset();
+    let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
+    let source = Source::Listing(Rows {
+        entries: selection.entries,
+        line,
+    });
+    Ok(Prepared {
+        verb,
+        path,
+        source,
+        opening: "Opening data connection for the listing.".to_owned(),
+        closing: complete(),
+    })
+}
+
+fn complete() -> String {
+    "Transfer complete".to_owned()
+}
+
+fn refused(verb: &'static str, path: &VirtualPath) -> impl Fn(Failure) -> Stop + use<> {
+    let path = path.clone();
+    move |failure| {
+        log_failure(verb, &path, &failure);
+        Stop::Refused(refusal(&failure))
+    }
+}
+
+impl Source {
+    pub(super) fn direction(&self) -> Direction {
+        match self {
+            Self::Upload(_) => Direction::Upload,
+            Self::Download(_) => Direction::Download,
+            Self::Listing(_) => Direction::Listing,
+        }
+    }
+}
