@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -127,6 +127,7 @@ fn s11_scanner_finds_only_what_is_configured_on_control_implicit_and_data_ports(
     let store = Store::local();
     let server = Server::with(&store)
         .set("/tls/cipher_suites", json!(SUITES.map(|suite| suite.1)))
+        .set("/timeouts/tls_handshake_seconds", 5)
         .start();
     assert_only_configured("control port", &scan(server.explicit, &["--starttls-ftp"]));
     assert_only_configured("implicit port", &scan(server.implicit, &[]));
@@ -135,32 +136,40 @@ fn s11_scanner_finds_only_what_is_configured_on_control_implicit_and_data_ports(
     let relay = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = relay.local_addr().unwrap();
     let done = AtomicBool::new(false);
+    let count = AtomicUsize::new(0);
     let report = thread::scope(|scope| {
-        let uploads = scope.spawn(|| {
-            let mut raw = Raw::explicit(&server);
-            let mut count = 0;
+        scope.spawn(|| {
             for scanner in relay.incoming() {
                 if done.load(Ordering::Relaxed) {
                     break;
                 }
-                let data = TcpStream::connect(raw.epsv()).unwrap();
-                raw.send(b"STOR scanned\r\n").unwrap();
-                splice(&scanner.unwrap(), &data);
-                if raw.reply().code == 150 {
-                    raw.reply().expect_any(&[226, 426, 522]);
-                }
-                count += 1;
+                count.fetch_add(1, Ordering::Relaxed);
+                // The scanner may hold several connections at once.
+                let server = &server;
+                scope.spawn(move || {
+                    let mut raw = Raw::explicit(server);
+                    let data = TcpStream::connect(raw.epsv()).unwrap();
+                    raw.send(b"STOR scanned\r\n").unwrap();
+                    splice(&scanner.unwrap(), &data);
+                });
             }
-            count
         });
-        let report = scan(address, &[]);
-        done.store(true, Ordering::Relaxed);
-        drop(TcpStream::connect(address));
-        let count = uploads.join().unwrap();
-        assert!(count > 20, "the scanner made {count} connections only");
-        report
+        let _stop = Stop(&done, address);
+        scan(address, &[])
     });
+    let count = count.into_inner();
+    assert!(count > 20, "the scanner made {count} connections only");
     assert_only_configured("data port", &report);
+}
+
+/// Ends the relay however the scan ends.
+struct Stop<'a>(&'a AtomicBool, SocketAddr);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.1));
+    }
 }
 
 /// sslscan's report, as XML.
@@ -204,16 +213,18 @@ fn assert_only_configured(place: &str, report: &str) {
     );
 }
 
-/// Both directions, until both have ended.
-fn splice(one: &TcpStream, other: &TcpStream) {
+/// Both directions; each end is passed on, and a server that has ended is the end of both.
+fn splice(client: &TcpStream, server: &TcpStream) {
     thread::scope(|scope| {
-        for (mut from, mut to) in [(one, other), (other, one)] {
-            scope.spawn(move || {
-                // A reset is an end too.
-                let _ = io::copy(&mut from, &mut to);
-                let _ = to.shutdown(Shutdown::Write);
-            });
-        }
+        let (mut from, mut to) = (client, server);
+        scope.spawn(move || {
+            // A reset is an end too.
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+        let (mut from, mut to) = (server, client);
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
     });
 }
 
