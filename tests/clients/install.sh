@@ -1,9 +1,9 @@
-# Sourced by tests/matrix: the clients. Needs `as_root` of tests/lab/prepare.sh.
+# Sourced by tests/matrix: the clients. Needs tests/lab/prepare.sh.
 # shellcheck shell=bash
 
 # Debian packages of commands that are missing; with an argument only what --quick runs.
 install_client_packages() {
-    local missing=() entry wanted=(
+    local missing wanted=(
         openssl:openssl python3:python3 curl:curl lftp:lftp php:php-cli ruby:ruby perl:perl
         javac:default-jdk-headless node:nodejs npm:npm
     )
@@ -11,18 +11,12 @@ install_client_packages() {
         wget:wget ftp-ssl:ftp-ssl gftp-text:gftp-text gio:libglib2.0-bin dbus-run-session:dbus
         filezilla:filezilla Xvfb:xvfb xdotool:xdotool cc:build-essential
     )
-    for entry in "${wanted[@]}"; do
-        command -v "${entry%%:*}" > /dev/null || missing+=("${entry##*:}")
-    done
+    mapfile -t missing < <(packages_of_missing "${wanted[@]}")
     perl -MIO::Socket::SSL -e 1 2> /dev/null || missing+=(libio-socket-ssl-perl)
     [ -f /usr/share/java/commons-net.jar ] || missing+=(libcommons-net-java)
     [ -n "$1" ] || [ -x /usr/libexec/gvfsd-ftp ] || [ -x /usr/lib/gvfs/gvfsd-ftp ] || missing+=(gvfs gvfs-backends)
     python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
-    if [ ${#missing[@]} -gt 0 ]; then
-        as_root apt-get update -q
-        as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -q --no-install-recommends "${missing[@]}"
-    fi
+    install_debian_packages "${missing[@]}"
 }
 
 # Clients from PyPI, npm and crates.io, below tests/.clients.

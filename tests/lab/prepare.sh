@@ -6,19 +6,29 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Installs the packages of commands that are missing.
-install_packages() {
-    local missing=() entry
-    for entry in cc:build-essential curl:curl lftp:lftp git:git jq:jq openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw \
-        ceph-mon:ceph-mon ceph-osd:ceph-osd ceph:ceph-common; do
-        command -v "${entry%%:*}" > /dev/null || missing+=("${entry##*:}")
+# The packages of commands that are missing. Arguments: COMMAND:PACKAGE.
+packages_of_missing() {
+    local entry
+    for entry in "$@"; do
+        command -v "${entry%%:*}" > /dev/null || echo "${entry##*:}"
     done
+}
+
+# Installs Debian packages, if any.
+install_debian_packages() {
+    [ $# -gt 0 ] || return 0
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+}
+
+# Installs what the tests call.
+install_packages() {
+    local missing
+    mapfile -t missing < <(packages_of_missing cc:build-essential curl:curl lftp:lftp git:git jq:jq \
+        openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd \
+        ceph:ceph-common)
     python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
-    if [ ${#missing[@]} -gt 0 ]; then
-        as_root apt-get update -q
-        as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -q --no-install-recommends "${missing[@]}"
-    fi
+    install_debian_packages "${missing[@]}"
 }
 
 install_python_packages() {

@@ -1,7 +1,7 @@
 //! One data connection, every step of it in the test's hands.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::Tls;
+use super::{Tls, stream};
 
 /// How the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,7 @@ impl Data {
     }
 
     fn over(tcp: TcpStream, tls: Option<&Tls>) -> Self {
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        tcp.set_write_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        tcp.set_nodelay(true).unwrap();
+        stream::set_deadlines(&tcp);
         Self {
             tcp,
             session: tls.map(Tls::connection),
@@ -60,9 +57,7 @@ impl Data {
     /// Sends the `ClientHello` and waits for nothing.
     pub(crate) fn say_hello(&mut self) {
         let session = self.session.as_mut().expect("a data connection with TLS");
-        while session.wants_write() {
-            session.write_tls(&mut self.tcp).unwrap();
-        }
+        stream::send_pending(&mut self.tcp, session);
     }
 
     /// Sends bytes as they are, below TLS.
@@ -72,13 +67,10 @@ impl Data {
 
     /// Takes the handshake to its end; nothing to do in the clear.
     pub(crate) fn handshake(&mut self) -> io::Result<()> {
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        while session.is_handshaking() {
-            session.complete_io(&mut self.tcp)?;
+        match &mut self.session {
+            Some(session) => stream::handshake(&mut self.tcp, session),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The certificate that the server showed.
@@ -113,12 +105,7 @@ impl Data {
 
     /// Sends file content.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = &mut self.session else {
-            return self.tcp.write_all(bytes);
-        };
-        let mut stream = rustls::Stream::new(session, &mut self.tcp);
-        stream.write_all(bytes)?;
-        stream.flush()
+        stream::write(&mut self.tcp, &mut self.session, bytes)
     }
 
     /// Ends an upload as RFC 4217 asks, `close_notify` then FIN, and waits for the server's end.
@@ -140,9 +127,7 @@ impl Data {
             return;
         };
         session.send_close_notify();
-        while session.wants_write() {
-            session.write_tls(&mut self.tcp).unwrap();
-        }
+        stream::send_pending(&mut self.tcp, session);
     }
 
     /// Ends the client's side with a bare FIN.
@@ -178,7 +163,7 @@ impl Data {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return (content, End::Fin);
                 }
-                Err(error) if is_timeout(&error) => {
+                Err(error) if stream::is_timeout(&error) => {
                     panic!(
                         "the server keeps the data connection open after {} bytes",
                         content.len()
@@ -191,25 +176,11 @@ impl Data {
 
     /// Waits until the server ends the connection below TLS, whatever it says before.
     pub(crate) fn wait_closed(&mut self, limit: Duration) {
-        self.tcp.set_read_timeout(Some(limit)).unwrap();
-        let mut chunk = [0; 4096];
-        loop {
-            match self.tcp.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => {
-                    panic!("the data connection is still open after {limit:?}")
-                }
-                Err(_) => return,
-            }
-        }
+        stream::wait_closed(&mut self.tcp, limit);
     }
 
     fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
-        match &mut self.session {
-            Some(session) => rustls::Stream::new(session, &mut self.tcp).read(chunk),
-            None => self.tcp.read(chunk),
-        }
+        stream::read(&mut self.tcp, &mut self.session, chunk)
     }
 }
 
@@ -219,12 +190,4 @@ fn records(session: &mut ClientConnection) -> Vec<u8> {
         session.write_tls(&mut records).unwrap();
     }
     records
-}
-
-/// A read time-out, which Linux reports as `WouldBlock`.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }

@@ -13,6 +13,7 @@ mod raw;
 mod relay;
 mod server;
 mod store;
+mod stream;
 mod tls;
 
 pub(crate) use self::{

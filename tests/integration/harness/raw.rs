@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, Read, Write},
+    io::{self, Read},
     net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -10,7 +10,10 @@ use std::{
 use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
 use socket2::SockRef;
 
-use super::{Data, End, PASSWORD, Server, Tls, Version, data::is_timeout};
+use super::{
+    Data, End, PASSWORD, Server, Tls, Version,
+    stream::{self, is_timeout},
+};
 
 /// One reply, all its lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +72,7 @@ impl Raw {
     /// Connects and reads nothing.
     pub(crate) fn silent(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        tcp.set_write_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        tcp.set_nodelay(true).unwrap();
+        stream::set_deadlines(&tcp);
         Self {
             tcp,
             session: None,
@@ -131,9 +131,7 @@ impl Raw {
         tls: &Tls,
         mut session: ClientConnection,
     ) -> io::Result<()> {
-        while session.is_handshaking() {
-            session.complete_io(&mut self.tcp)?;
-        }
+        stream::handshake(&mut self.tcp, &mut session)?;
         self.session = Some(session);
         self.data_tls = Some(tls.clone());
         Ok(())
@@ -186,12 +184,7 @@ impl Raw {
 
     /// Sends bytes as they are, in the clear or inside TLS as the connection stands.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(session) = &mut self.session else {
-            return self.tcp.write_all(bytes);
-        };
-        let mut stream = rustls::Stream::new(session, &mut self.tcp);
-        stream.write_all(bytes)?;
-        stream.flush()
+        stream::write(&mut self.tcp, &mut self.session, bytes)
     }
 
     /// Sends one line and reads one reply.
@@ -289,9 +282,7 @@ impl Raw {
     pub(crate) fn leave_tls(&mut self) {
         let mut session = self.session.take().expect("a connection under TLS");
         session.send_close_notify();
-        while session.wants_write() {
-            session.write_tls(&mut self.tcp).unwrap();
-        }
+        stream::send_pending(&mut self.tcp, &mut session);
         let mut rest = [0; 1];
         let count = rustls::Stream::new(&mut session, &mut self.tcp)
             .read(&mut rest)
@@ -302,16 +293,7 @@ impl Raw {
     /// Waits until the server closes, below TLS, whatever bytes it sends before.
     #[track_caller]
     pub(crate) fn wait_closed(&mut self, limit: Duration) {
-        self.tcp.set_read_timeout(Some(limit)).unwrap();
-        let mut chunk = [0; 4096];
-        loop {
-            match self.tcp.read(&mut chunk) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if is_timeout(&error) => panic!("still open after {limit:?}"),
-                Err(_) => return,
-            }
-        }
+        stream::wait_closed(&mut self.tcp, limit);
     }
 
     /// Closes with a FIN and without QUIT.
@@ -456,10 +438,12 @@ impl Raw {
             }
             // In the clear one byte at a time: the byte after a 234 belongs to TLS.
             let mut chunk = [0; 4096];
-            let count = match &mut self.session {
-                Some(session) => rustls::Stream::new(session, &mut self.tcp).read(&mut chunk)?,
-                None => self.tcp.read(&mut chunk[..1])?,
+            let most = if self.session.is_some() {
+                chunk.len()
+            } else {
+                1
             };
+            let count = stream::read(&mut self.tcp, &mut self.session, &mut chunk[..most])?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
