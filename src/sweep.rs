@@ -12,9 +12,15 @@ use crate::{
     store::{Stores, Swept},
 };
 
-/// Sweeps every store at once and then regularly, until the server begins to stop.
-pub async fn regularly(stores: Arc<Stores>, uploads: Uploads, metrics: Arc<Metrics>, drain: Drain) {
+/// Sweeps every store at once and then regularly, until the server begins to stop. `present` says what
+/// is to be swept, and how: a reload may change both.
+pub async fn regularly(
+    present: impl Fn() -> (Arc<Stores>, Uploads) + Send,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+) {
     loop {
+        let (stores, uploads) = present();
         // A sweep that is dropped half way leaves the rest to the next one.
         tokio::select! {
             () = sweep_all(&stores, uploads.keep, &metrics) => {}

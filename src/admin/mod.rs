@@ -3,67 +3,90 @@
 //! | path | answers |
 //! | --- | --- |
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200 while new connections are admitted, 503 while draining |
+//! | `/readyz` | 200 while new connections are admitted, else 503; `?verbose` says why |
 //! | `/metrics` | OpenMetrics text |
+//! | `/api/v1/…` | JSON; `/api/v1/openapi.json` describes it |
 //!
-//! Owns nothing of the sessions; reads [`crate::observe`] and [`crate::shutdown`].
+//! Owns HTTP, who may use it, and what is shown. Reads [`crate::edge`]'s registry and
+//! [`crate::observe`]; what it changes goes through [`Levers`] to whoever owns it.
 
-use std::{io, sync::Arc};
+mod api;
+mod guard;
+mod levers;
+mod ready;
+mod serve;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
+    middleware,
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
 
-use crate::{observe::metrics::Metrics, shutdown::Drain, store::Budget};
+pub use self::{
+    api::{FailureView, Invalid, Problem, SessionView, Status, TransferView},
+    levers::{DrainOrder, Levers, Orders, ReloadOrder, Reloaded},
+    ready::{Check, Readiness},
+};
+use crate::{
+    config,
+    edge::{Current, Serving, Tls},
+};
 
-/// What the pages are made of.
-#[derive(Clone, Debug)]
+/// Largest request body: the API takes a few words.
+const BODY_BYTES: usize = 16 << 10;
+
+/// What the answers are made of.
+#[derive(Debug)]
 pub struct Admin {
-    /// Printed at `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// Decides `/readyz`.
-    pub drain: Drain,
-    /// Read at each scrape.
-    pub budget: Budget,
+    /// The server as it is.
+    pub current: Current,
+    /// What an operator can move.
+    pub levers: Levers,
+    /// Who may ask.
+    pub settings: config::Admin,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
 }
+
+/// Shared by all requests.
+type Shared = Arc<Admin>;
 
 impl Admin {
-    /// Serves until `stop` completes.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        let router = Router::new()
-            .route("/livez", get(async || "ok\n"))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .with_state(self);
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stop)
-            .await
+    /// The present state of the server.
+    fn serving(&self) -> Arc<Serving> {
+        self.current.load_full()
     }
 }
 
-async fn ready(State(admin): State<Admin>) -> (StatusCode, &'static str) {
-    if admin.drain.has_begun() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    }
+fn router(admin: &Shared) -> Router {
+    let open = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready::readyz));
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .nest("/api/v1", api::router())
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(admin),
+            guard::check,
+        ));
+    open.merge(guarded)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(guard::headers))
+        .with_state(Arc::clone(admin))
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+async fn metrics(State(admin): State<Shared>) -> impl IntoResponse {
     const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let used = i64::try_from(admin.budget.used_bytes()).unwrap_or(i64::MAX);
-    admin.metrics.upload_memory.set(used);
-    admin
-        .metrics
+    let serving = admin.serving();
+    let (metrics, budget) = (&serving.shared.metrics, &serving.shared.budget);
+    let used = i64::try_from(budget.used_bytes()).unwrap_or(i64::MAX);
+    metrics.upload_memory.set(used);
+    metrics
         .page()
         .map(|page| ([(header::CONTENT_TYPE, TEXT)], page))
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)

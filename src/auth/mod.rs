@@ -15,7 +15,7 @@ use async_trait::async_trait;
 pub use self::{
     document::{Document, FOREIGN_BYTES, Groups, LoginBy, Names, Settings, name_problem},
     hashing::{Busy, Hashing},
-    users::{UserStore, Users, UsersError, keep_current},
+    users::{FreshUsers, UserStore, Users, UsersError},
 };
 use crate::access::{Account, Circumstances};
 

@@ -1,6 +1,11 @@
 //! `causeway serve`: configuration → logging → runtime → bind → run → drain.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::anyhow;
 use tokio::sync::Mutex;
@@ -14,14 +19,15 @@ use crate::{
 };
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
-    start(Config::load(file)?, Hangup::Reloads, |_| Ok(()))
+    let hangup = Hangup::Reloads(file.to_owned());
+    start(Config::load(file)?, hangup, |_| Ok(()))
 }
 
 /// What SIGHUP means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hangup {
-    /// Certificate and users files are looked at, as is the custom of servers.
-    Reloads,
+    /// This configuration and everything it names is looked at, as is the custom of servers.
+    Reloads(PathBuf),
     /// The terminal is gone, and the process with it.
     Ends,
 }
@@ -44,11 +50,11 @@ pub(super) fn start(
         // Both futures wait on one receiver, else the second would hear of the first signal too. The
         // app polls them one after the other, so neither waits for the lock.
         let signal = async || signals.lock().await.next().await;
-        let hangups = match hangup {
-            Hangup::Reloads => [Some(hangups()?), Some(hangups()?)],
-            Hangup::Ends => [None, None],
+        let (file, hangup) = match hangup {
+            Hangup::Reloads(file) => (Some(file), Some(hangups()?)),
+            Hangup::Ends => (None, None),
         };
-        let app = App::bind(config).await?.reload_on(hangups);
+        let app = App::bind(config).await?.reload_from(file, hangup);
         bound(app.addresses())?;
         app.run(signal(), signal()).await
     });

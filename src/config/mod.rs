@@ -5,6 +5,7 @@
 //! Three stages: [`yaml`] turns the text into nodes, [`typed`] reads them and collects every mistake
 //! (unknown keys included), [`resolve`] says what they mean.
 
+mod admin;
 mod auth;
 mod error;
 mod passive;
@@ -29,6 +30,7 @@ use std::{
 
 pub(crate) use self::resolve::{own_mounts, time_zone};
 pub use self::{
+    admin::{Admin, MetricsAccess},
     auth::{Auth, SourceKind, UsersFiles},
     error::{ConfigError, ConfigErrors},
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
@@ -46,7 +48,7 @@ pub use self::{
 use crate::access::Mount;
 
 /// Everything the server needs to start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// At least one; names are unique.
     pub listeners: Vec<Listener>,
@@ -64,14 +66,14 @@ pub struct Config {
     pub limits: Limits,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// The operator's HTTP address; `None` switches it off.
-    pub admin: Option<SocketAddr>,
+    /// The operator's side; `None` switches it off.
+    pub admin: Option<Admin>,
     /// Logging.
     pub log: Log,
 }
 
 /// One FTP(S) address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Unique name, for logs and metrics.
     pub name: Arc<str>,
@@ -149,7 +151,7 @@ pub enum SetTime {
 }
 
 /// A place for bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// A local directory.
     Fs(FsBackend),
@@ -158,7 +160,7 @@ pub enum Backend {
 }
 
 /// A local directory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FsBackend {
     /// Existing directory; nothing outside it is ever touched.
     pub root: PathBuf,
@@ -171,7 +173,7 @@ pub struct FsBackend {
 pub struct Secret(String);
 
 /// Bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Control connections at once; default 500.
     pub connections: usize,
@@ -186,7 +188,7 @@ pub struct Limits {
 }
 
 /// Deadlines.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// From accept to a successful login; default 60 s.
     pub login: Duration,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Secret, SetTime};
 
 /// An S3 bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Backend {
     /// Bucket name.
     pub bucket: String,
@@ -46,7 +46,7 @@ pub struct S3Backend {
 }
 
 /// A key pair for S3.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Credentials {
     /// Access key id.
     pub access_key_id: String,

@@ -60,7 +60,10 @@ fn example_file_parses_as_it_stands_and_with_every_key_set() {
     assert_eq!(config.listeners.len(), 2);
     assert!(config.admin.is_none());
     let config = parse(&full_example()).unwrap();
-    assert_eq!(config.admin, Some("127.0.0.1:9090".parse().unwrap()));
+    let admin = config.admin.unwrap();
+    assert_eq!(admin.address, "127.0.0.1:9090".parse().unwrap());
+    assert_eq!(admin.metrics, MetricsAccess::Token);
+    assert!(admin.token.is_some() && admin.tls.is_some());
     assert_eq!(config.backends.len(), 2);
 }
 
@@ -254,7 +257,7 @@ log: {level: verbose}
         "mounts[0].prefix: the templates are {home}, {user}, {certificate} and {attribute.NAME}, found \"x/{name}\"",
         "timeouts.idle_seconds: expected a whole number from 1 to 604800, found the number 0",
         "limits: expected a table of keys, found the string \"yes please\"",
-        "admin.address: the admin address has no authentication yet",
+        "admin.token: missing: \"0.0.0.0:9090\" is no loopback address",
         "log.level: expected `error` or `warn`",
     ] {
         assert!(

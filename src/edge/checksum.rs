@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     command::{ChecksumAlgorithm, ChecksumRange, Command},
-    files::{Answer, Stop, log_failure, refusal, resolve, view},
+    files::{Answer, Stop, report, resolve, view},
     reply::Reply,
     session::{Next, Session},
 };
@@ -112,14 +112,12 @@ async fn digest(
     let found = tokio::select! {
         biased;
         () = session.shared.drain.expired() => Err(Trouble::Failed(Failure::Cancelled(CancelReason::Shutdown))),
+        () = session.visit.kicked() => Err(Trouble::Failed(Failure::Cancelled(CancelReason::Kicked))),
         found = within(deadline, read) => found,
     };
     found.map_err(|trouble| match trouble {
         Trouble::TooLarge => Stop::Refused(Reply::new(550, "Too many bytes for a checksum")),
-        Trouble::Failed(failure) => {
-            log_failure(verb, &path, &failure);
-            Stop::Refused(refusal(&failure))
-        }
+        Trouble::Failed(failure) => Stop::Refused(report(&session.visit, verb, &path, &failure)),
     })
 }
 

@@ -273,6 +273,7 @@ async fn try_login(
     };
     count_login(session, "success");
     tracing::Span::current().record("user", view.account().name.as_str());
+    session.visit.note_login(&view.account().name);
     session.logged_in_by = Some(factor);
     session.claim_tls();
     let tls = session.protection.encrypted;

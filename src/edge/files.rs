@@ -4,6 +4,7 @@
 use super::{
     command::Command,
     listing, metadata,
+    registry::{Presence, What},
     reply::{Reply, quote},
     session::{Next, Session},
 };
@@ -154,7 +155,7 @@ async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let pattern = listing::pattern(argument.as_deref());
     let path = resolve_or_here(session, argument)?;
     let view = view(session)?;
-    let refused = |failure: Failure| Stop::Refused(refusal(&failure));
+    let refused = |failure: Failure| Stop::Refused(report(&session.visit, "STAT", &path, &failure));
     let (now, style) = (std::time::SystemTime::now(), session.profile.list);
     let mut selection = listing::select(view, &path, pattern)
         .await
@@ -215,8 +216,8 @@ async fn order(
         .map_err(Stop::Engine)?;
     match session.exchange.conclude() {
         Some(Outcome::Failed(failure)) => {
-            log_failure(verb, path, &failure);
-            Err(Stop::Refused(refusal(&failure)))
+            let reply = report(&session.visit, verb, path, &failure);
+            Err(Stop::Refused(reply))
         }
         Some(outcome) => Ok(outcome),
         None => {
@@ -261,22 +262,35 @@ pub(super) fn resolve_or_here(
     }
 }
 
-/// What the client is told of a failure.
-pub(super) fn refusal(failure: &Failure) -> Reply {
+/// Logs a failure at the level its kind deserves, and words the reply.
+///
+/// What an operator may be asked about carries a reference, in the reply, the log and the registry.
+/// An ordinary answer such as "No such file or directory" has none: clients compare those.
+pub(super) fn report(
+    presence: &Presence,
+    verb: &'static str,
+    path: &VirtualPath,
+    failure: &Failure,
+) -> Reply {
     let (code, text) = failure.reply();
-    Reply::new(code, text)
-}
-
-/// The log line of a failure, at the level its kind deserves.
-pub(super) fn log_failure(verb: &'static str, path: &VirtualPath, failure: &Failure) {
-    let path = path.as_str();
+    let (level, path) = (failure.log_level(), path.as_str());
     let error: &(dyn std::error::Error + 'static) = failure;
-    match failure.log_level() {
-        tracing::Level::ERROR => tracing::error!(verb, path, error, "failed"),
-        tracing::Level::WARN => tracing::warn!(verb, path, error, "failed"),
-        tracing::Level::INFO => tracing::info!(verb, path, error, "refused"),
-        _ => tracing::debug!(verb, path, error, "refused"),
+    if level > tracing::Level::INFO {
+        tracing::debug!(verb, path, error, "refused");
+        return Reply::new(code, text);
     }
+    let reference = presence.fail(&What {
+        verb,
+        path,
+        code,
+        error,
+    });
+    match level {
+        tracing::Level::ERROR => tracing::error!(verb, path, error, %reference, "failed"),
+        tracing::Level::WARN => tracing::warn!(verb, path, error, %reference, "failed"),
+        _ => tracing::info!(verb, path, error, %reference, "refused"),
+    }
+    Reply::new(code, format!("{text} (ref {reference})"))
 }
 
 /// Without its engine a session cannot go on.

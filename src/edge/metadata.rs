@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{
     command::{Command, SiteCommand},
-    files::{Answer, Stop, log_failure, refusal, resolve, resolve_or_here, view},
+    files::{Answer, Stop, report, resolve, resolve_or_here, view},
     help::site_help,
     reply::Reply,
     session::{Next, Session},
@@ -51,7 +51,7 @@ pub(super) async fn set_modified(
         Err(Failure::Store(error)) if error.kind() == ErrorKind::Unsupported => {
             return Ok(Reply::new(550, "This storage keeps no times"));
         }
-        Err(failure) => return Err(refused(verb, &path, &failure)),
+        Err(failure) => return Err(refused(session, verb, &path, &failure)),
     }
     tracing::info!(verb, path = path.as_str(), "time set");
     Ok(time_set(time, argument))
@@ -87,7 +87,7 @@ async fn available(session: &Session, argument: Option<String>) -> Answer {
     match view(session)?.available(&path).await {
         Ok(Some(bytes)) => Ok(Reply::new(213, bytes.to_string())),
         Ok(None) => Ok(Reply::new(550, "This storage does not say")),
-        Err(failure) => Err(refused("AVBL", &path, &failure)),
+        Err(failure) => Err(refused(session, "AVBL", &path, &failure)),
     }
 }
 
@@ -119,7 +119,7 @@ async fn change_mode(session: &Session, argument: &str) -> Answer {
     let path = resolve(session, argument)?;
     match view(session)?.changeable(&path).await {
         Ok(_) => Ok(Reply::new(200, "Accepted, modes have no meaning here")),
-        Err(failure) => Err(refused("SITE", &path, &failure)),
+        Err(failure) => Err(refused(session, "SITE", &path, &failure)),
     }
 }
 
@@ -137,7 +137,6 @@ fn absent(verb: &str) -> Reply {
     Reply::new(502, format!("{verb} is not possible here"))
 }
 
-fn refused(verb: &'static str, path: &VirtualPath, failure: &Failure) -> Stop {
-    log_failure(verb, path, failure);
-    Stop::Refused(refusal(failure))
+fn refused(session: &Session, verb: &'static str, path: &VirtualPath, failure: &Failure) -> Stop {
+    Stop::Refused(report(&session.visit, verb, path, failure))
 }

@@ -24,7 +24,9 @@ mod metadata;
 mod network;
 mod passive;
 mod proxy;
+mod registry;
 pub mod reply;
+mod serving;
 mod session;
 mod tls;
 mod transfer;
@@ -40,6 +42,7 @@ use self::{
     control::{Control, Incoming},
     learn::Quirk,
     line::LineEvent,
+    registry::Visit,
     reply::Reply,
     session::{Next, Session},
 };
@@ -47,7 +50,9 @@ pub use self::{
     network::Network,
     passive::PortPool,
     proxy::Arrival,
-    tls::{Certificate, FileError, FileErrors, Tls, Validity, keep_current},
+    registry::{Doing, Failed, Failures, Presence, Reference, Registry, Running},
+    serving::{Current, Serving},
+    tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, keep_current, report},
 };
 use crate::{
     config::{Listener, Mode, Profile, Timeouts},
@@ -83,6 +88,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Stopping.
     pub drain: Drain,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
 }
 
 /// What the connections of one listener share.
@@ -90,10 +97,10 @@ pub struct Shared {
 pub struct Door {
     /// The listener as configured.
     pub config: Listener,
-    /// Its certificates and what comes of them.
-    pub tls: Tls,
-    /// Its passive ports, and what a balancer says of its clients.
-    pub network: Network,
+    /// Its certificates and what comes of them. Outlives a reload that leaves its settings alone.
+    pub tls: Arc<Tls>,
+    /// Its passive ports, and what a balancer says of its clients. Outlives a reload likewise.
+    pub network: Arc<Network>,
 }
 
 /// Why a session ends.
@@ -109,10 +116,11 @@ enum End {
 pub async fn serve(stream: TcpStream, arrival: Arrival, door: Arc<Door>, shared: Arc<Shared>) {
     let id = format!("{:08x}", rand::random::<u32>());
     let listener = &*door.config.name;
+    let visit = shared.registry.enter(&id, arrival.peer, &door.config.name);
     let span = tracing::info_span!("session", session = %id, peer = %arrival.peer, listener, user = tracing::field::Empty);
     async {
         tracing::debug!("connected");
-        if let Some((control, session)) = open(stream, arrival, door, shared).await {
+        if let Some((control, session)) = open(stream, arrival, door, shared, visit).await {
             converse(control, session).await;
         }
         tracing::debug!("disconnected");
@@ -127,6 +135,7 @@ async fn open(
     arrival: Arrival,
     door: Arc<Door>,
     shared: Arc<Shared>,
+    visit: Visit,
 ) -> Option<(Control, Session)> {
     let local = stream.local_addr().ok()?;
     let timeouts = &shared.timeouts;
@@ -139,6 +148,7 @@ async fn open(
         {
             Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
+                visit.note_tls(Some(handshake.version));
                 (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
@@ -152,13 +162,18 @@ async fn open(
     control.speak(profile.name_charset);
     let greeting = profile.greeting.as_deref().unwrap_or("FTP server ready");
     control.send(&Reply::new(220, greeting)).await.ok()?;
-    let session = Session::new(arrival, local, door, shared, tls);
+    let session = Session::new(arrival, local, door, shared, tls, visit);
     Some((control, session))
 }
 
 /// The dialogue, until somebody ends it.
 async fn converse(mut control: Control, mut session: Session) {
     let ended = loop {
+        // Before what is queued: a client that sends commands ahead must not stay for them.
+        if session.visit.is_kicked() {
+            let _ = control.send(&kicked()).await;
+            break End::Said;
+        }
         let incoming = match session.queue.pop_front() {
             Some(event) => Incoming::Line(event),
             None => match wait(&mut control, &session).await {
@@ -215,8 +230,13 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
         () = session.shared.drain.begun() => Err(Reply::new(421, "Server is shutting down")),
         // Before the lines: a flood of commands must not put off the login deadline.
         () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
+        () = session.visit.kicked() => Err(kicked()),
         incoming = control.next() => Ok(incoming),
     }
+}
+
+fn kicked() -> Reply {
+    Reply::new(421, "Session closed by the operator")
 }
 
 type Ended = (End, Option<Control>);
@@ -254,6 +274,7 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     let verb = command.verb();
     let quirk = Quirk::behind(&command);
     session.last_command = Instant::now();
+    session.visit.note_command(verb);
     let outcome = dialogue::carry_out(session, &mut control, command).await;
     session.adopt_profile();
     control.speak(session.charset());
@@ -316,6 +337,7 @@ async fn upgrade(
                 "TLS"
             );
             session.begin_tls(tls, private);
+            session.visit.note_tls(Some(handshake.version));
             Ok(control)
         }
         Err(error) => {
@@ -337,6 +359,7 @@ async fn downgrade(
     match control.leave_tls(session.shared.timeouts.reply).await {
         Ok(control) => {
             session.end_tls();
+            session.visit.note_tls(None);
             tracing::info!("control connection goes on in the clear");
             Ok(control)
         }

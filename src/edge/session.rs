@@ -16,6 +16,7 @@ use super::{
     learn::{Learned, Quirk},
     line::LineEvent,
     passive::{EarlyTls, Holder, PassivePort, Reached},
+    registry::Visit,
     reply::Reply,
     tls::SessionTls,
 };
@@ -33,6 +34,8 @@ pub(super) struct Session {
     pub(super) door: Arc<Door>,
     pub(super) shared: Arc<Shared>,
     pub(super) peer: SocketAddr,
+    /// What others see of the session.
+    pub(super) visit: Visit,
     /// Our side of the control connection.
     local: SocketAddr,
     /// What the client connected to, where a PROXY header said so.
@@ -124,6 +127,7 @@ impl Session {
         door: Arc<Door>,
         shared: Arc<Shared>,
         tls: Option<SessionTls>,
+        visit: Visit,
     ) -> Self {
         let exchange = Arc::new(Exchange::default());
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
@@ -135,6 +139,7 @@ impl Session {
             door,
             shared,
             peer: arrival.peer,
+            visit,
             local,
             destination: arrival.destination,
             exchange,

@@ -4,6 +4,7 @@
 //! of FTP but the 421 of RFC 959 §5.4. Hands every admitted connection to [`crate::edge::serve`].
 
 mod admission;
+mod inherited;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,10 +16,13 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::admission::{Admission, Refusal};
+pub use self::{
+    admission::{Admission, Refusal},
+    inherited::Inherited,
+};
 use crate::{
-    config::Mode,
-    edge::{self, Arrival, Door, Shared, listen_with_backlog},
+    config::{Listener, Mode},
+    edge::{self, Arrival, Current, Door, Shared, listen_with_backlog},
     observe::metrics,
 };
 
@@ -39,26 +43,36 @@ const INTRODUCTIONS: usize = 256;
 /// A bound control address.
 #[derive(Debug)]
 pub struct Listening {
+    /// Name of the listener.
+    name: Arc<str>,
     socket: TcpListener,
-    reception: Reception,
+    admission: Arc<Admission>,
     /// Places for connections whose PROXY header is still to come.
     introductions: Arc<Semaphore>,
 }
 
 /// From an accepted connection to a session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Reception {
     door: Arc<Door>,
     admission: Arc<Admission>,
 }
 
 impl Listening {
-    /// Binds the door's configured address.
-    pub fn bind(door: Arc<Door>, admission: Arc<Admission>) -> io::Result<Self> {
-        let socket = listen_with_backlog(door.config.address, BACKLOG)?;
+    /// Binds the listener's configured address, or takes the socket that systemd has bound there.
+    pub fn bind(
+        listener: &Listener,
+        admission: Arc<Admission>,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let socket = match inherited.take(listener.address) {
+            Some(socket) => socket?,
+            None => listen_with_backlog(listener.address, BACKLOG)?,
+        };
         Ok(Self {
+            name: Arc::clone(&listener.name),
             socket,
-            reception: Reception { door, admission },
+            admission,
             introductions: Arc::new(Semaphore::new(INTRODUCTIONS)),
         })
     }
@@ -68,22 +82,27 @@ impl Listening {
         self.socket.local_addr()
     }
 
-    /// Accepts until the drain begins; the socket is closed then.
-    pub async fn run(self, shared: Arc<Shared>) {
-        let door = Arc::clone(&self.reception.door);
+    /// Accepts until the drain begins; the socket is closed then. Each session begins with what
+    /// `current` is at that moment.
+    pub async fn run(self, current: Current) {
+        let drain = current.load().shared.drain.clone();
         tokio::select! {
             biased;
-            () = shared.drain.begun() => {}
-            () = self.accept(&shared) => {}
-            // Ends with the loop: running sessions keep the last address.
-            () = door.network.keep_resolved() => {}
+            () = drain.begun() => {}
+            () = self.accept(&current) => {}
         }
     }
 
-    async fn accept(self, shared: &Arc<Shared>) {
+    async fn accept(self, current: &Current) {
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => self.welcome(stream, peer, shared),
+                Ok((stream, peer)) => {
+                    let serving = current.load();
+                    // A reload never takes a listener away.
+                    if let Some(door) = serving.door(&self.name) {
+                        self.welcome(stream, peer, door, &serving.shared);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -93,8 +112,11 @@ impl Listening {
     }
 
     /// Reads the PROXY header, if there is to be one: only then is it known who came.
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
-        let reception = self.reception.clone();
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr, door: &Arc<Door>, shared: &Arc<Shared>) {
+        let reception = Reception {
+            door: Arc::clone(door),
+            admission: Arc::clone(&self.admission),
+        };
         let Some(header) = &reception.door.network.control_header else {
             let arrival = Arrival {
                 peer,

@@ -102,6 +102,13 @@ pub struct ReloadLabels {
     pub outcome: &'static str,
 }
 
+/// Outcome of a reload of the whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConfigReloadLabels {
+    /// `reloaded`, `failed`.
+    pub outcome: &'static str,
+}
+
 /// What may be an attack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SecurityLabels {
@@ -176,6 +183,8 @@ pub struct Metrics {
     pub passive_ports_free: Family<ListenerLabels, Gauge>,
     /// Unix seconds of a certificate's last moment.
     pub certificate_expiry: Family<CertificateLabels, Gauge>,
+    /// Reloads of the whole configuration.
+    pub config_reloads: Family<ConfigReloadLabels, Counter>,
     /// Reloads of certificates.
     pub certificate_reloads: Family<ReloadLabels, Counter>,
     /// What may be an attack; the log says who.
@@ -216,6 +225,7 @@ impl Metrics {
             uploads_swept: Family::default(),
             passive_ports_free: Family::default(),
             certificate_expiry: Family::default(),
+            config_reloads: Family::default(),
             certificate_reloads: Family::default(),
             security_events: Family::default(),
             passive_refusals: Family::default(),
@@ -281,6 +291,11 @@ impl Metrics {
             "Last moment of a certificate, in unix time",
             Unit::Seconds,
             self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration by outcome",
+            self.config_reloads.clone(),
         );
         registry.register(
             "certificate_reloads",

@@ -39,6 +39,8 @@ pub enum CancelReason {
     Aborted,
     /// The control connection ended.
     ControlLost,
+    /// The operator ended the session.
+    Kicked,
     /// The server stops and the drain deadline has passed.
     Shutdown,
 }
@@ -130,6 +132,7 @@ impl Failure {
             Self::Broken(_) => (426, "Data connection broken"),
             Self::Stalled(_) => (426, "Data connection stalled"),
             Self::Cancelled(CancelReason::Shutdown) => (426, "Server is shutting down"),
+            Self::Cancelled(CancelReason::Kicked) => (426, "Transfer stopped by the operator"),
             Self::Cancelled(_) => (426, "Transfer aborted"),
             Self::CommitTimeout(_) => (451, "Storage did not confirm the file in time"),
             Self::Intent(_) => (451, "Internal error"),
@@ -157,6 +160,7 @@ impl Failure {
             Self::Stalled(_) => "stalled",
             Self::Cancelled(CancelReason::Aborted) => "aborted",
             Self::Cancelled(CancelReason::ControlLost) => "control_lost",
+            Self::Cancelled(CancelReason::Kicked) => "kicked",
             Self::Cancelled(CancelReason::Shutdown) => "shutdown",
             Self::CommitTimeout(_) => "commit_timeout",
             Self::Intent(_) => "internal",

@@ -10,6 +10,8 @@
 /// The server's process, its store, and the clients.
 mod harness;
 
+/// The operator's side: API, token, references of failures.
+mod admin;
 /// How a control connection becomes TLS, by AUTH or at once, and what cannot be smuggled around it.
 mod auth;
 /// `check`, `hash-password` and `demo`, as an operator runs them.

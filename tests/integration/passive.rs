@@ -188,7 +188,7 @@ fn e2_public_address_is_that_of_the_service() {
     let told = |line: &String| line.contains("no IPv4 address");
     assert!(lines.iter().any(told), "{lines:?}");
 
-    api.announce(json!([{"ip": "203.0.113.21"}]), json!({}));
+    api.announce(&json!([{"ip": "203.0.113.21"}]), &json!({}));
     // Asked again every five seconds while there is none.
     until(Duration::from_secs(20), "227", || {
         let reply = raw.command("PASV");
@@ -197,8 +197,8 @@ fn e2_public_address_is_that_of_the_service() {
     });
 
     api.announce(
-        json!([{"hostname": "localhost"}]),
-        json!({"x/y": "203.0.113.22"}),
+        &json!([{"hostname": "localhost"}]),
+        &json!({"x/y": "203.0.113.22"}),
     );
     for (annotation, expected) in [(None, "127,0,0,1,"), (Some("x/y"), "203,0,113,22,")] {
         let passive = json!({"ports": "0", "address": api.address(annotation)});

@@ -41,6 +41,11 @@ impl Memory {
         }
     }
 
+    /// How long a password is remembered after its last use.
+    pub(super) fn keep(&self) -> Duration {
+        self.keep
+    }
+
     /// A number that the name decides and nobody outside can compute.
     pub(super) fn draw(&self, name: &str) -> u64 {
         let tag = hmac::sign(&self.key, name.as_bytes());

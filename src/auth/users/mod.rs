@@ -17,7 +17,7 @@ use std::{
 };
 
 use self::files::Files;
-pub use self::store::{UserStore, keep_current};
+pub use self::store::{FreshUsers, UserStore};
 use super::{
     document::{self, Document, Groups, LoginBy, Names},
     password::Hash,

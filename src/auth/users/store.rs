@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use tokio::{signal::unix::Signal, time::Instant};
+use tokio::time::Instant;
 
 use super::{Candidate, Users, UsersError, files::Files, memory::Memory};
 use crate::{
@@ -12,8 +12,7 @@ use crate::{
     auth::{Attempt, Document, Hashing, Names, Proof, Source, Verdict},
     config::{Auth, UsersFiles},
     observe::metrics::{LoginLabels, Metrics},
-    shutdown::Drain,
-    watch::{self, Seen},
+    watch::Seen,
 };
 
 /// The source `users`.
@@ -27,6 +26,13 @@ pub struct UserStore {
     memory: Memory,
     hashing: Arc<Hashing>,
     metrics: Arc<Metrics>,
+}
+
+/// Users that were read and checked, and decide nothing yet.
+#[derive(Debug)]
+pub struct FreshUsers {
+    users: Users,
+    names: Names,
 }
 
 impl UserStore {
@@ -65,15 +71,52 @@ impl UserStore {
         self.current.load_full()
     }
 
+    /// Where passwords are checked.
+    pub fn hashing(&self) -> Arc<Hashing> {
+        Arc::clone(&self.hashing)
+    }
+
     /// What documents may refer to.
     pub fn names(&self) -> Arc<Names> {
         self.names.load_full()
     }
 
-    /// After a change of the configuration: documents are checked against these names from the next
-    /// reload on.
-    pub fn rename(&self, names: Names) {
-        self.names.store(Arc::new(names));
+    /// Whether it is made of these settings.
+    pub fn is_of(&self, auth: &Auth) -> bool {
+        self.files == auth.users && self.memory.keep() == auth.password_cache
+    }
+
+    /// Reads and checks the files now, against the names of a new configuration, and changes nothing
+    /// yet. Blocks for the disk and the parser.
+    ///
+    /// # Errors
+    /// Every mistake of all files.
+    pub fn prepare(&self, names: Names) -> Result<FreshUsers, UsersError> {
+        let users = match &self.files {
+            None => Ok(Users::nobody()),
+            Some(files) => {
+                let files = Files::read(files);
+                self.is_to_be_loaded(&files, true);
+                Users::parse(&files, &names)
+            }
+        };
+        if let Err(error) = &users {
+            self.report_failure(error);
+        }
+        Ok(FreshUsers {
+            users: users?,
+            names,
+        })
+    }
+
+    /// Logins are decided by what was prepared from now on.
+    pub fn adopt(&self, fresh: FreshUsers) {
+        self.names.store(Arc::new(fresh.names));
+        self.current.store(Arc::new(fresh.users));
+        self.memory.clear();
+        self.announce();
+        self.count_reload("reloaded");
+        tracing::info!(users = self.current.load().len(), "users reloaded");
     }
 
     /// The account that a document of another source makes with the groups of the files.
@@ -96,35 +139,36 @@ impl UserStore {
             return Ok(false);
         };
         let files = Files::read(files);
-        let load = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .look(files.digest(), at_once);
-        if !load {
+        if !self.is_to_be_loaded(&files, at_once) {
             return Ok(false);
         }
-        let outcome = Users::parse(&files, &self.names.load());
-        let label = if outcome.is_ok() {
-            "reloaded"
-        } else {
-            "failed"
-        };
-        let labels = LoginLabels { outcome: label };
-        self.metrics.users_reloads.get_or_create(&labels).inc();
-        match outcome {
+        let names = self.names.load();
+        match Users::parse(&files, &names) {
             Ok(users) => {
-                self.current.store(Arc::new(users));
-                self.memory.clear();
-                self.announce();
-                tracing::info!(users = self.current.load().len(), "users reloaded");
+                let names = Names::clone(&names);
+                self.adopt(FreshUsers { users, names });
                 Ok(true)
             }
             Err(error) => {
-                tracing::error!(%error, "changed users files are not usable, the old users stay");
+                self.report_failure(&error);
                 Err(error)
             }
         }
+    }
+
+    fn is_to_be_loaded(&self, files: &Files, at_once: bool) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.look(files.digest(), at_once)
+    }
+
+    fn report_failure(&self, error: &UsersError) {
+        self.count_reload("failed");
+        tracing::error!(%error, "changed users files are not usable, the old users stay");
+    }
+
+    fn count_reload(&self, outcome: &'static str) {
+        let labels = LoginLabels { outcome };
+        self.metrics.users_reloads.get_or_create(&labels).inc();
     }
 
     fn announce(&self) {
@@ -217,24 +261,5 @@ impl Source for UserStore {
                 },
             )
             .await;
-    }
-}
-
-/// Keeps the users as their files are until the drain begins. `hangup` is SIGHUP.
-pub async fn keep_current(users: Arc<UserStore>, drain: Drain, mut hangup: Option<Signal>) {
-    loop {
-        let at_once = tokio::select! {
-            () = drain.begun() => return,
-            () = tokio::time::sleep(watch::PERIOD) => false,
-            () = watch::next(&mut hangup) => true,
-        };
-        let looking = Arc::clone(&users);
-        // Off the async workers: a network disk may hang, and thousands of users take a moment.
-        let look = tokio::task::spawn_blocking(move || looking.reload(at_once));
-        tokio::select! {
-            () = drain.begun() => return,
-            // What came of it is logged and counted.
-            _ = look => {}
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What the file means: every table as a checked value, and the checks between tables.
 
+mod admin;
 mod auth;
 mod backends;
 mod listeners;
@@ -16,6 +17,7 @@ use std::{
 };
 
 use self::{
+    admin::{ADMIN, admin},
     auth::auth,
     backends::backends,
     listeners::listeners,
@@ -119,7 +121,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &log,
         &USERS,
         &AUTH,
-        &["address"],
+        &ADMIN,
     ];
     tables.concat()
 }
@@ -157,7 +159,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         Some(table) => timeouts(&table),
         None => Some(Timeouts::default()),
     };
-    let admin = match root.table("admin", &["address"]) {
+    let admin = match root.table("admin", &ADMIN) {
         Some(table) => admin(&table).map(Some),
         None => Some(None),
     };
@@ -167,7 +169,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     };
 
     if let Some(listeners) = &listeners {
-        addresses(listeners, admin.flatten(), reader);
+        let admin = admin.iter().flatten().next();
+        addresses(listeners, admin.map(|admin| admin.address), reader);
     }
     if let (Some(mounts), Some((names, _))) = (&mounts, &backends) {
         backends_of_mounts(mounts, names, reader);
@@ -274,16 +277,6 @@ fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
         commit: commit?,
         drain: drain?,
     })
-}
-
-fn admin(table: &Table<'_>) -> Option<SocketAddr> {
-    let address = socket_address(table, "address", "127.0.0.1:9090")?;
-    if !address.ip().is_loopback() {
-        let message = "the admin address has no authentication yet, so it must be a loopback address such as 127.0.0.1:9090";
-        table.error("address", format!("{message}, found \"{address}\""));
-        return None;
-    }
-    Some(address)
 }
 
 fn log(table: &Table<'_>) -> Option<Log> {

@@ -41,7 +41,7 @@ pub(super) use self::session::SessionTls;
 pub use self::{
     certificates::{Certificate, Validity},
     files::{FileError, FileErrors},
-    reload::keep_current,
+    reload::{Fresh, Reload, keep_current, report},
 };
 use self::{files::Files, policy::Configs, resumption::Resumption};
 use crate::config;
@@ -155,6 +155,29 @@ impl Tls {
         let handshake = Handshake::of(&stream);
         let session = SessionTls::new(configs, &self.resumption, &tags, stream.get_ref().1);
         Ok((stream, session, handshake))
+    }
+}
+
+impl Tls {
+    /// Accepts TLS for the operator's HTTP/1.1 side, with the same certificates, versions, suites and
+    /// rules for client certificates. Without tickets: nobody resumes here.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn accept_http(
+        &self,
+        stream: TcpStream,
+        deadline: Duration,
+    ) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        let configs = self.current.load_full();
+        let mut config = configs.control.clone();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.send_tls13_tickets = 0;
+        let accept = TlsAcceptor::from(Arc::new(config)).accept(stream);
+        timeout(deadline, accept)
+            .await
+            .map_err(|_| HandshakeError::Timeout(deadline))?
+            .map_err(HandshakeError::Failed)
     }
 }
 

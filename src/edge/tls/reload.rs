@@ -1,12 +1,10 @@
-//! Changed files: looked at every few seconds ([`crate::watch`]) and on SIGHUP, taken up only if all of
+//! Changed files: looked at every few seconds ([`crate::watch`]) and on demand, taken up only if all of
 //! them fit together. What does not fit is logged once and the old certificates stay.
 
 use std::{
     sync::{Arc, PoisonError},
     time::SystemTime,
 };
-
-use tokio::signal::unix::Signal;
 
 use super::{
     Tls,
@@ -15,10 +13,9 @@ use super::{
     policy::Configs,
 };
 use crate::{
+    config,
     edge::Door,
     observe::metrics::{CertificateLabels, Metrics, ReloadLabels},
-    shutdown::Drain,
-    watch,
 };
 
 /// What a look at the files led to.
@@ -30,58 +27,65 @@ pub enum Reload {
     Done,
 }
 
+/// Files that were read and checked, and are not served yet.
+#[derive(Debug)]
+pub struct Fresh(Configs);
+
 impl Tls {
-    /// Looks at the files and loads them if they have changed, or in any case `at_once`. Blocks for
-    /// the disk.
+    /// Looks at the files and loads them if they have changed and settled. Blocks for the disk.
     ///
     /// # Errors
     /// What is wrong with the files; what was served before still is.
-    pub fn reload(&self, at_once: bool) -> Result<Reload, FileErrors> {
+    pub fn look(&self) -> Result<Reload, FileErrors> {
         let files = Files::read(&self.settings);
-        let load = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .look(files.digest(), at_once);
-        if !load {
+        if !self.note(&files, false) {
             return Ok(Reload::Unchanged);
         }
-        let configs = Configs::build(&self.settings, self.resumption.mode(), &files)?;
-        self.current.store(Arc::new(configs));
+        self.adopt(self.check(&files)?);
         Ok(Reload::Done)
     }
+
+    /// Reads and checks the files now and changes nothing yet. Blocks for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn prepare(&self) -> Result<Fresh, FileErrors> {
+        let files = Files::read(&self.settings);
+        self.note(&files, true);
+        self.check(&files)
+    }
+
+    /// New sessions get what was prepared.
+    pub fn adopt(&self, fresh: Fresh) {
+        self.current.store(Arc::new(fresh.0));
+    }
+
+    /// Whether it is made of these settings.
+    pub fn is_of(&self, settings: &config::Tls, mode: config::Resumption) -> bool {
+        self.settings == *settings && self.resumption.mode() == mode
+    }
+
+    fn note(&self, files: &Files, at_once: bool) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.look(files.digest(), at_once)
+    }
+
+    fn check(&self, files: &Files) -> Result<Fresh, FileErrors> {
+        Configs::build(&self.settings, self.resumption.mode(), files).map(Fresh)
+    }
 }
 
-/// Keeps the certificates of `doors` as their files are until the drain begins. `hangup` is SIGHUP.
-pub async fn keep_current(
-    doors: Vec<Arc<Door>>,
-    metrics: Arc<Metrics>,
-    drain: Drain,
-    mut hangup: Option<Signal>,
-) {
-    for door in &doors {
-        door.tls.announce(&door.config.name, &metrics);
-    }
-    loop {
-        let at_once = tokio::select! {
-            () = drain.begun() => return,
-            () = tokio::time::sleep(watch::PERIOD) => false,
-            () = watch::next(&mut hangup) => true,
-        };
-        for door in &doors {
-            let looking = Arc::clone(door);
-            // Off the async workers: a network disk may hang. Small files, few of them.
-            let look = tokio::task::spawn_blocking(move || looking.tls.reload(at_once));
-            tokio::select! {
-                () = drain.begun() => return,
-                Ok(outcome) = look => report(door, &metrics, outcome),
-                else => {}
-            }
-        }
+/// Looks at the files of one listener and says in log and metrics what came of it.
+pub async fn keep_current(door: Arc<Door>, metrics: &Metrics) {
+    let looking = Arc::clone(&door.tls);
+    // Off the async workers: a network disk may hang. Small files, few of them.
+    if let Ok(outcome) = tokio::task::spawn_blocking(move || looking.look()).await {
+        report(&door, metrics, &outcome);
     }
 }
 
-fn report(door: &Door, metrics: &Metrics, outcome: Result<Reload, FileErrors>) {
+/// Says in log and metrics what came of a look at the files.
+pub fn report(door: &Door, metrics: &Metrics, outcome: &Result<Reload, FileErrors>) {
     let listener = &*door.config.name;
     let outcome = match outcome {
         Ok(Reload::Unchanged) => return,
@@ -108,7 +112,7 @@ fn report(door: &Door, metrics: &Metrics, outcome: Result<Reload, FileErrors>) {
 
 impl Tls {
     /// Tells the metrics, and the log where an operator must act, when the certificates end.
-    fn announce(&self, listener: &str, metrics: &Metrics) {
+    pub fn announce(&self, listener: &str, metrics: &Metrics) {
         let now = SystemTime::now();
         for certificate in self.certificates() {
             let file = certificate.file.display().to_string();

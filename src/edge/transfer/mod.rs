@@ -25,6 +25,7 @@ use super::{
     files::{Stop, lost_engine},
     hear::{Heard, hear},
     passive::PassivePort,
+    registry::Running,
     reply::Reply,
     session::{Next, Session},
     tls::Flow,
@@ -70,6 +71,15 @@ pub(super) async fn run(
     };
     running.get_or_create(&label).inc();
     let progress = Arc::new(Progress::default());
+    let expected = prepared.expected;
+    // Until the outcome is in the log.
+    let _shown = session.visit.show(Running::new(
+        verb,
+        path.as_str(),
+        direction,
+        expected,
+        &progress,
+    ));
     let (ending, aborted, gone) = attend(session, control, port, prepared, &progress).await;
     running.get_or_create(&label).dec();
     let summary = Summary {
@@ -116,6 +126,7 @@ async fn attend(
         protection,
         tls,
         profile,
+        visit,
         ..
     } = session;
     let opening = Reply::new(150, &prepared.opening);
@@ -158,7 +169,7 @@ async fn attend(
         &handshakes,
     );
     tokio::pin!(work);
-    let (mut aborted, mut gone, mut expired) = (false, false, false);
+    let (mut aborted, mut gone, mut ended) = (false, false, false);
     let ending = loop {
         tokio::select! {
             biased;
@@ -169,9 +180,13 @@ async fn attend(
                     progress.cancel(CancelReason::ControlLost);
                 }
             }
-            () = shared.drain.expired(), if !expired => {
-                expired = true;
+            () = shared.drain.expired(), if !ended => {
+                ended = true;
                 progress.cancel(CancelReason::Shutdown);
+            }
+            () = visit.kicked(), if !ended => {
+                ended = true;
+                progress.cancel(CancelReason::Kicked);
             }
             // After ABOR the end is near: what comes then, a second ABOR too, gets its own reply later.
             incoming = control.next(), if !gone && !aborted && queue.len() < QUEUED_COMMANDS => {

@@ -6,9 +6,10 @@ use crate::{
     access::VirtualPath,
     edge::{
         data::DataError,
-        files::{log_failure, lost_engine, refusal},
+        files::{lost_engine, report},
         learn::Quirk,
         passive::PassiveError,
+        registry::What,
         reply::Reply,
         session::{Next, Session},
         tls::HandshakeError,
@@ -16,7 +17,6 @@ use crate::{
     engine::EngineError,
     observe::metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
     store::{
-        ErrorKind, StoreError,
         exchange::Outcome,
         transfer::{Direction, Failure, Progress},
     },
@@ -90,7 +90,7 @@ pub(super) fn conclude(
             ) {
                 session.learn(Quirk::UploadEnd);
             }
-            log_failure(verb, path, &failure);
+            let reply = report(&session.visit, verb, path, &failure);
             tracing::info!(
                 verb,
                 path = path.as_str(),
@@ -99,7 +99,7 @@ pub(super) fn conclude(
                 reason = failure.label(),
                 "transfer failed"
             );
-            (refusal(&failure), failure.label())
+            (reply, failure.label())
         }
         Ending::NotConnected(error) => {
             match error {
@@ -109,14 +109,21 @@ pub(super) fn conclude(
                 }
                 _ => {}
             }
-            tracing::warn!(verb, path = path.as_str(), %error, "no data connection");
             let (code, text) = error.reply();
+            let path = path.as_str();
+            let reference = session.visit.fail(&What {
+                verb,
+                path,
+                code,
+                error: &error,
+            });
+            tracing::warn!(verb, path, %error, %reference, "no data connection");
+            let text = format!("{text} (ref {reference})");
             (Reply::new(code, text), "no_connection")
         }
         Ending::Concluded(None) => {
-            tracing::error!(verb, "engine did not ask the storage");
-            let failure = Failure::Store(StoreError::new(ErrorKind::Internal, "transfer"));
-            (refusal(&failure), "internal")
+            let failure = Failure::Intent("nothing: it did not ask the storage");
+            (report(&session.visit, verb, path, &failure), "internal")
         }
         Ending::Engine(error) => return Err(lost_engine(&error)),
     };

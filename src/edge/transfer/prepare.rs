@@ -8,8 +8,9 @@ use crate::{
     edge::{
         charset,
         command::Command,
-        files::{Stop, log_failure, refusal, resolve, resolve_or_here, view},
+        files::{Stop, report, resolve, resolve_or_here, view},
         listing,
+        registry::Presence,
         reply::Reply,
         session::Session,
     },
@@ -28,6 +29,8 @@ pub(super) struct Prepared {
     pub(super) verb: &'static str,
     pub(super) path: VirtualPath,
     pub(super) source: Source,
+    /// How many bytes there will be, where that is known.
+    pub(super) expected: Option<u64>,
     /// Text of the 150.
     pub(super) opening: String,
     /// Text of the 226.
@@ -50,10 +53,10 @@ pub(super) async fn prepare(
     match command {
         Command::Retr(argument) => {
             let path = resolve(session, &argument)?;
-            let (stat, bytes) = view
-                .read(&path, restart)
-                .await
-                .map_err(refused("RETR", &path))?;
+            let (stat, bytes) =
+                view.read(&path, restart)
+                    .await
+                    .map_err(refused(&session.visit, "RETR", &path))?;
             // curl and .NET read the size from here (G25).
             let name = path.name().unwrap_or_default();
             let opening = format!(
@@ -65,6 +68,7 @@ pub(super) async fn prepare(
                 verb: "RETR",
                 path,
                 source,
+                expected: Some(stat.size.saturating_sub(restart)),
                 opening,
                 closing: complete(),
             })
@@ -147,7 +151,7 @@ async fn prepare_upload(
     let upload = view
         .write(&path, append)
         .await
-        .map_err(refused("STOR", &path))?;
+        .map_err(refused(&session.visit, "STOR", &path))?;
     let tasks = session.shared.drain.tasks();
     let incoming = IncomingFile::start(upload, session.shared.budget.clone(), tasks);
     let name = path.name().unwrap_or_default();
@@ -158,6 +162,7 @@ async fn prepare_upload(
         verb: "STOR",
         path,
         source,
+        expected: None,
         opening,
         closing: complete(),
     })
@@ -177,7 +182,7 @@ async fn prepare_listing(
     let path = resolve_or_here(session, argument)?;
     let selection = listing::select(view, &path, pattern)
         .await
-        .map_err(refused(verb, &path))?;
+        .map_err(refused(&session.visit, verb, &path))?;
     if directories_only && selection.is_file {
         return Err(Stop::Refused(Reply::new(501, "Not a directory")));
     }
@@ -192,6 +197,7 @@ async fn prepare_listing(
         verb,
         path,
         source,
+        expected: None,
         opening: "Opening data connection for the listing.".to_owned(),
         closing: complete(),
     })
@@ -201,12 +207,13 @@ fn complete() -> String {
     "Transfer complete".to_owned()
 }
 
-fn refused(verb: &'static str, path: &VirtualPath) -> impl Fn(Failure) -> Stop + use<> {
-    let path = path.clone();
-    move |failure| {
-        log_failure(verb, &path, &failure);
-        Stop::Refused(refusal(&failure))
-    }
+fn refused(
+    presence: &Arc<Presence>,
+    verb: &'static str,
+    path: &VirtualPath,
+) -> impl Fn(Failure) -> Stop + use<> {
+    let (presence, path) = (Arc::clone(presence), path.clone());
+    move |failure| Stop::Refused(report(&presence, verb, &path, &failure))
 }
 
 impl Source {

@@ -53,7 +53,7 @@ impl Kubernetes {
         let runtime = Runtime::new().unwrap();
         let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = socket.local_addr().unwrap();
-        let answer = Arc::new(Mutex::new((200, service(json!({}), json!({})))));
+        let answer = Arc::new(Mutex::new((200, service(&json!({}), &json!({})))));
         let acceptor = TlsAcceptor::from(Arc::new(config));
         runtime.spawn(serve(socket, acceptor, Arc::clone(&answer)));
         Self {
@@ -83,9 +83,9 @@ impl Kubernetes {
     }
 
     /// Gives the load balancer addresses, and the Service annotations.
-    pub(crate) fn announce(&self, ingress: Value, annotations: Value) {
+    pub(crate) fn announce(&self, ingress: &Value, annotations: &Value) {
         let balancer = json!({"loadBalancer": {"ingress": ingress}});
-        *self.answer.lock().unwrap() = (200, service(balancer, annotations));
+        *self.answer.lock().unwrap() = (200, service(&balancer, annotations));
     }
 
     /// Answers everything with an error.
@@ -94,7 +94,7 @@ impl Kubernetes {
     }
 }
 
-fn service(status: Value, annotations: Value) -> Value {
+fn service(status: &Value, annotations: &Value) -> Value {
     let metadata = json!({"name": "causeway-0", "namespace": "files", "annotations": annotations});
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "status": status})
 }

@@ -25,7 +25,9 @@ pub(crate) use self::{
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::Raw,
     relay::Relay,
-    server::{Builder, PASSWORD, Server, http_get, password_hash, users_file, write_certificates},
+    server::{
+        Builder, PASSWORD, Server, http, http_get, password_hash, users_file, write_certificates,
+    },
     store::Store,
     tls::{Tls, Version},
 };

@@ -131,6 +131,16 @@ impl Server {
         fs::read_to_string(self.directory.path().join(name)).unwrap()
     }
 
+    /// A request to the API that must be answered with this status; its JSON.
+    #[track_caller]
+    pub(crate) fn api(&self, method: &str, path: &str, body: &str, status: u16) -> Value {
+        let headers = [("x-causeway-request", "test")];
+        let path = format!("/api/v1{path}");
+        let (found, body) = http(self.admin, method, &path, &headers, body);
+        assert_eq!(found, status, "{method} {path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+    }
+
     pub(crate) fn hang_up(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
@@ -449,11 +459,29 @@ pub(crate) fn users_file() -> String {
 
 /// Status and body of `GET path`.
 pub(crate) fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
+    http(address, "GET", path, &[], "")
+}
+
+/// One request, without TLS, with these headers besides the necessary ones.
+pub(crate) fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        write!(request, "Host: {address}\r\n").unwrap();
+    }
+    for (name, value) in headers {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
+    write!(request, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

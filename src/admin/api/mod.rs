@@ -1,0 +1,128 @@
+//! The JSON API, version 1. What is here stays: fields may be added, none changes its meaning.
+
+mod server;
+mod sessions;
+mod view;
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+
+pub use self::{
+    server::{Invalid, Status},
+    view::{FailureView, SessionView, TransferView},
+};
+use super::Shared;
+
+/// The whole API as an OpenAPI 3.1 document.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "causeway",
+        description = "The operator's side of a running causeway server. Every request carries \
+                       `Authorization: Bearer TOKEN` where `admin.token` is configured; where it is not, \
+                       a change carries the header `x-causeway-request`."
+    ),
+    paths(
+        sessions::list,
+        sessions::inspect,
+        sessions::kick,
+        sessions::transfers,
+        sessions::failures,
+        server::status,
+        server::readiness,
+        server::config,
+        server::reload,
+        server::drain,
+    ),
+    components(schemas(Problem, Invalid))
+)]
+struct Document;
+
+/// Why a request was not carried out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// For people.
+    pub error: String,
+}
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/openapi.json", get(openapi))
+        .route("/status", get(server::status))
+        .route("/readiness", get(server::readiness))
+        .route("/config", get(server::config))
+        .route("/reload", post(server::reload))
+        .route("/drain", post(server::drain))
+        .route("/sessions", get(sessions::list))
+        .route(
+            "/sessions/{id}",
+            get(sessions::inspect).delete(sessions::kick),
+        )
+        .route("/transfers", get(sessions::transfers))
+        .route("/failures", get(sessions::failures))
+        .fallback(async || {
+            problem(
+                StatusCode::NOT_FOUND,
+                "no such path; see /api/v1/openapi.json",
+            )
+        })
+}
+
+async fn openapi() -> Response {
+    json(StatusCode::OK, &Document::openapi())
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// An answer that says why not.
+pub(super) fn problem(status: StatusCode, error: &str) -> Response {
+    json(
+        status,
+        &Problem {
+            error: error.to_owned(),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn document_names_every_route() {
+        let document = serde_json::to_value(Document::openapi()).unwrap();
+        for (method, path) in [
+            ("get", "/api/v1/status"),
+            ("get", "/api/v1/readiness"),
+            ("get", "/api/v1/config"),
+            ("post", "/api/v1/reload"),
+            ("post", "/api/v1/drain"),
+            ("get", "/api/v1/sessions"),
+            ("get", "/api/v1/sessions/{id}"),
+            ("delete", "/api/v1/sessions/{id}"),
+            ("get", "/api/v1/transfers"),
+            ("get", "/api/v1/failures"),
+        ] {
+            assert!(
+                document["paths"][path][method].is_object(),
+                "{method} {path}"
+            );
+        }
+        assert!(document["components"]["schemas"]["SessionView"].is_object());
+    }
+}

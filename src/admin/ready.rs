@@ -1,0 +1,127 @@
+//! Readiness: whether new clients are welcome, and why not.
+
+use std::{fmt::Write as _, time::SystemTime};
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Shared, guard};
+use crate::edge::{Serving, Validity};
+
+/// All checks together.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// Whether new clients are welcome.
+    pub ready: bool,
+    /// One line each.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that is looked at.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Check {
+    /// `drain`, `listener NAME`, `certificate NAME FILE`.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// Whether readiness hangs on it.
+    pub required: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Readiness {
+    /// Looks at everything. Cheap: nothing is asked that is not in memory.
+    pub(super) fn of(serving: &Serving, now: SystemTime) -> Self {
+        let mut checks = Vec::new();
+        let draining = serving.shared.drain.has_begun();
+        checks.push(Check {
+            name: "drain".to_owned(),
+            ok: !draining,
+            required: true,
+            detail: if draining {
+                "the server is stopping".to_owned()
+            } else {
+                "not stopping".to_owned()
+            },
+        });
+        for door in &serving.doors {
+            let name = &door.config.name;
+            checks.push(Check {
+                name: format!("listener {name}"),
+                ok: !draining,
+                required: true,
+                detail: if draining {
+                    "closed".to_owned()
+                } else {
+                    format!("accepts on {}", door.config.address)
+                },
+            });
+            for certificate in door.tls.certificates() {
+                let validity = certificate.validity(now);
+                checks.push(Check {
+                    name: format!("certificate {name} {}", certificate.file.display()),
+                    ok: validity != Validity::Expired,
+                    // Taking the server out of its balancer would help nobody: the others have the
+                    // same certificate, and clients that do not verify still work.
+                    required: false,
+                    detail: match validity {
+                        Validity::Expired => "has expired".to_owned(),
+                        Validity::Ending(days) => format!("expires in {days} days"),
+                        Validity::Good => "valid".to_owned(),
+                    },
+                });
+            }
+        }
+        Self {
+            ready: checks.iter().all(|check| check.ok || !check.required),
+            checks,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for Check {
+            name, ok, detail, ..
+        } in &self.checks
+        {
+            let sign = if *ok { '+' } else { '-' };
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "[{sign}] {name}: {detail}");
+        }
+        text + if self.ready { "ready\n" } else { "not ready\n" }
+    }
+}
+
+/// `ok` or `draining` for the balancer; `?verbose` for people, who need the token where there is one.
+pub(super) async fn readyz(State(admin): State<Shared>, request: Request) -> Response {
+    let serving = admin.serving();
+    let readiness = Readiness::of(&serving, SystemTime::now());
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let verbose = request.uri().query().is_some_and(|query| {
+        query
+            .split('&')
+            .any(|word| word.split('=').next() == Some("verbose"))
+    });
+    if verbose {
+        if let Err(refusal) = guard::allow(&admin, &request) {
+            return refusal;
+        }
+        return (status, readiness.text()).into_response();
+    }
+    let text = if readiness.ready {
+        "ok\n"
+    } else {
+        "draining\n"
+    };
+    (status, text).into_response()
+}

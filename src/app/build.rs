@@ -1,0 +1,221 @@
+//! From a configuration to what sessions begin with: [`Serving`]. For the start, and for a reload,
+//! which keeps whatever its settings leave alone.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::{
+    auth::{Authentication, FreshUsers, Hashing, Names, Source, UserStore},
+    config::{self, Config, Listener, Resumption, SourceKind},
+    edge::{Door, Fresh, Network, Registry, Serving, Shared, Tls},
+    engine::Surroundings,
+    observe::metrics::Metrics,
+    shutdown::Drain,
+    store::{self, Budget, Stores},
+};
+
+/// What outlives every reload.
+#[derive(Clone, Debug)]
+pub(super) struct Lasting {
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    registry: Arc<Registry>,
+    /// As many hashes at once as there are cores, whatever is reloaded.
+    hashing: Arc<Hashing>,
+}
+
+/// A new state that is checked whole and serves nobody yet.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) serving: Serving,
+    /// Certificates read anew for those that are kept, with their doors' listeners.
+    pub(super) fresh: Vec<(Arc<Door>, Fresh)>,
+    /// Users read anew, where their store is kept.
+    pub(super) fresh_users: Option<FreshUsers>,
+}
+
+impl Lasting {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            budget: Budget::new(config.limits.upload_memory_bytes),
+            metrics: Metrics::new(),
+            drain: Drain::default(),
+            registry: Arc::default(),
+            hashing: Arc::default(),
+        }
+    }
+
+    /// What outlives `last`.
+    fn of(last: &Serving) -> Self {
+        let shared = &last.shared;
+        Self {
+            budget: shared.budget.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            drain: shared.drain.clone(),
+            registry: Arc::clone(&shared.registry),
+            hashing: last.users.hashing(),
+        }
+    }
+}
+
+/// The first state.
+pub(super) async fn open(config: Config, lasting: &Lasting) -> anyhow::Result<Serving> {
+    let users = open_users(&config, lasting)?;
+    let shared = share(&config, lasting, &users, None)?;
+    let mut doors = Vec::new();
+    for listener in &config.listeners {
+        let tls = open_tls(listener)?;
+        let network = Arc::new(Network::new(listener, &lasting.metrics));
+        network.resolve().await;
+        doors.push(door(listener, tls, network));
+    }
+    for door in &doors {
+        door.tls.announce(&door.config.name, &lasting.metrics);
+    }
+    Ok(Serving {
+        shared,
+        doors,
+        users,
+        config,
+    })
+}
+
+/// A later state: everything of `last` whose settings are the same is kept.
+pub(super) async fn renew(config: Config, last: &Serving) -> Result<Prepared, Vec<String>> {
+    let lasting = Lasting::of(last);
+    let mut mistakes = Vec::new();
+    let mut note = |error: anyhow::Error| {
+        mistakes.extend(format!("{error:#}").lines().map(str::to_owned));
+    };
+    let (mut fresh_users, mut users) = (None, Some(Arc::clone(&last.users)));
+    if last.users.is_of(&config.auth) {
+        match last.users.prepare(Names::of(&config)) {
+            Ok(fresh) => fresh_users = Some(fresh),
+            Err(error) => note(error.into()),
+        }
+    } else {
+        users = open_users(&config, &lasting).map_err(&mut note).ok();
+    }
+    let shared = users.and_then(|users| {
+        let shared = share(&config, &lasting, &users, Some(last));
+        shared.map_err(&mut note).ok().zip(Some(users))
+    });
+    let (mut doors, mut fresh) = (Vec::new(), Vec::new());
+    for listener in &config.listeners {
+        let old = last.door(&listener.name);
+        let kept = old.filter(|old| old.tls.is_of(&listener.tls, listener.resumption));
+        let tls = match kept {
+            None => open_tls(listener).map_err(|error| format!("{error:#}")),
+            Some(old) => match old.tls.prepare() {
+                Ok(files) => {
+                    fresh.push((Arc::clone(old), files));
+                    Ok(Arc::clone(&old.tls))
+                }
+                Err(errors) => {
+                    let failed = format!("listener {}: {errors}", listener.name);
+                    crate::edge::report(old, &lasting.metrics, &Err(errors));
+                    Err(failed)
+                }
+            },
+        };
+        let same_network = |old: &&Arc<Door>| {
+            old.config.passive == listener.passive
+                && old.config.proxy_protocol == listener.proxy_protocol
+        };
+        let network = if let Some(old) = old.filter(same_network) {
+            Arc::clone(&old.network)
+        } else {
+            let network = Arc::new(Network::new(listener, &lasting.metrics));
+            network.resolve().await;
+            network
+        };
+        match tls {
+            Ok(tls) => doors.push(door(listener, tls, network)),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    match shared {
+        Some((shared, users)) if mistakes.is_empty() => Ok(Prepared {
+            serving: Serving {
+                shared,
+                doors,
+                users,
+                config,
+            },
+            fresh,
+            fresh_users,
+        }),
+        _ => Err(mistakes),
+    }
+}
+
+/// TLS of the operator's side.
+pub(super) fn admin_tls(settings: &config::Admin) -> anyhow::Result<Option<Arc<Tls>>> {
+    let open = |tls| Tls::open(tls, Resumption::Disabled).context("admin");
+    settings
+        .tls
+        .as_ref()
+        .map(|tls| open(tls).map(Arc::new))
+        .transpose()
+}
+
+fn share(
+    config: &Config,
+    lasting: &Lasting,
+    users: &Arc<UserStore>,
+    last: Option<&Serving>,
+) -> anyhow::Result<Arc<Shared>> {
+    let sources = config.auth.sources.iter().map(|source| match source {
+        SourceKind::Users => Arc::clone(users) as Arc<dyn Source>,
+    });
+    let mut stores = Stores::new();
+    for (name, backend) in &config.backends {
+        let kept = last
+            .filter(|last| last.config.backends.get(name) == Some(backend))
+            .and_then(|last| last.shared.surroundings.stores.get(name));
+        let opened = match kept {
+            Some(store) => Arc::clone(store),
+            None => store::open(backend, &config.timeouts)
+                .with_context(|| format!("backends.{name} cannot be opened"))?,
+        };
+        stores.insert(Arc::clone(name), opened);
+    }
+    Ok(Arc::new(Shared {
+        surroundings: Arc::new(Surroundings {
+            authentication: Authentication::new(sources.collect()),
+            mounts: config.mounts.clone(),
+            stores: Arc::new(stores),
+            resume: config.uploads.resume,
+        }),
+        profiles: config.profiles.clone(),
+        timeouts: config.timeouts.clone(),
+        login_failures: config.limits.login_failures,
+        checksum_bytes: config.limits.checksum_bytes,
+        budget: lasting.budget.clone(),
+        metrics: Arc::clone(&lasting.metrics),
+        drain: lasting.drain.clone(),
+        registry: Arc::clone(&lasting.registry),
+    }))
+}
+
+fn open_users(config: &Config, lasting: &Lasting) -> anyhow::Result<Arc<UserStore>> {
+    let (hashing, metrics) = (Arc::clone(&lasting.hashing), Arc::clone(&lasting.metrics));
+    let store = UserStore::open(&config.auth, Names::of(config), hashing, metrics)?;
+    Ok(Arc::new(store))
+}
+
+fn open_tls(listener: &Listener) -> anyhow::Result<Arc<Tls>> {
+    Tls::open(&listener.tls, listener.resumption)
+        .map(Arc::new)
+        .with_context(|| format!("listener {}", listener.name))
+}
+
+fn door(listener: &Listener, tls: Arc<Tls>, network: Arc<Network>) -> Arc<Door> {
+    Arc::new(Door {
+        config: listener.clone(),
+        tls,
+        network,
+    })
+}

@@ -1,0 +1,217 @@
+//! Composition root: everything is opened and bound here, run, and drained.
+
+mod build;
+mod reload;
+mod supervisor;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::{net::TcpListener, signal::unix::Signal, sync::mpsc, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::{build::Lasting, reload::Reloader};
+use crate::{
+    admin::{Admin, DrainOrder, Levers, Orders},
+    config::Config,
+    edge::{Current, Tls},
+    listen::{Admission, Inherited, Listening},
+    shutdown::Drain,
+    sweep,
+};
+
+/// After the drain deadline: aborting uploads is a request or two to the store each.
+const ABORT_GRACE: Duration = Duration::from_secs(30);
+
+/// A server that has opened and bound everything and serves nobody yet.
+#[derive(Debug)]
+pub struct App {
+    listeners: Vec<Listening>,
+    hangup: Option<Signal>,
+    /// Looked at when something asks for a reload.
+    file: Option<PathBuf>,
+    admin: Option<(TcpListener, Admin)>,
+    orders: Orders,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
+    current: Current,
+    admin_tls: Option<Arc<Tls>>,
+}
+
+impl App {
+    /// Opens stores, users and certificates and binds every address.
+    ///
+    /// # Errors
+    /// The first thing that cannot be opened, with its name.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let mut inherited = Inherited::from_environment()
+            .context("a descriptor in LISTEN_FDS is no listening TCP socket")?;
+        let lasting = Lasting::new(&config);
+        let serving = build::open(config, &lasting).await?;
+        let limits = &serving.config.limits;
+        let admission = Admission::new(limits.connections, limits.connections_per_address);
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for listener in &serving.config.listeners {
+            let (name, wanted) = (&listener.name, listener.address);
+            let listening = Listening::bind(listener, Arc::clone(&admission), &mut inherited)
+                .with_context(|| format!("listener {name} cannot listen on {wanted}"))?;
+            addresses.push((Arc::clone(name), listening.address()?));
+            listeners.push(listening);
+        }
+        let settings = serving.config.admin.clone();
+        let current = Arc::new(ArcSwap::from_pointee(serving));
+        let (levers, orders) = Levers::new();
+        let (mut admin, mut admin_tls) = (None, None);
+        if let Some(settings) = settings {
+            let wanted = settings.address;
+            let socket = match inherited.take(wanted) {
+                Some(socket) => socket,
+                None => TcpListener::bind(wanted).await,
+            };
+            let socket = socket.with_context(|| format!("admin cannot listen on {wanted}"))?;
+            addresses.push(("admin".into(), socket.local_addr()?));
+            admin_tls = build::admin_tls(&settings)?;
+            let side = Admin {
+                current: Arc::clone(&current),
+                levers,
+                settings,
+                tls: admin_tls.clone(),
+            };
+            admin = Some((socket, side));
+        }
+        for address in inherited.left() {
+            tracing::warn!(%address, "no listener has the address of a socket from systemd");
+        }
+        Ok(Self {
+            listeners,
+            hangup: None,
+            file: None,
+            admin,
+            orders,
+            addresses,
+            current,
+            admin_tls,
+        })
+    }
+
+    /// Every bound address with its listener's name, `admin` for the admin side.
+    pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Looks at everything in and behind the configuration `file` when it changes and at once when
+    /// `hangup` comes. Without a file only certificates are looked at.
+    #[must_use]
+    pub fn reload_from(self, file: Option<PathBuf>, hangup: Option<Signal>) -> Self {
+        Self {
+            hangup,
+            file,
+            ..self
+        }
+    }
+
+    /// Serves until `stop` completes or the admin side says so, then drains: no new connections,
+    /// running transfers finish until the drain deadline, idle sessions get 421. When `hurry`
+    /// completes the deadline is now.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()> + Send,
+        hurry: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<()> {
+        let current = self.current;
+        let shared = Arc::clone(&current.load().shared);
+        for (listener, address) in &self.addresses {
+            tracing::info!(listener = &**listener, %address, "listening");
+        }
+        let mut loops = JoinSet::new();
+        for listener in self.listeners {
+            loops.spawn(listener.run(Arc::clone(&current)));
+        }
+        let reloader = Reloader::new(Arc::clone(&current), self.file, self.admin_tls);
+        // Ends when the drain begins.
+        loops.spawn(reloader.run(self.orders.reload, self.hangup));
+        let served = Arc::clone(&current);
+        // Likewise.
+        loops.spawn(sweep::regularly(
+            move || {
+                let serving = served.load();
+                let stores = Arc::clone(&serving.shared.surroundings.stores);
+                (stores, serving.config.uploads.clone())
+            },
+            Arc::clone(&shared.metrics),
+            shared.drain.clone(),
+        ));
+        // The admin side stays until the last session is gone: an operator watches the drain.
+        let finished = CancellationToken::new();
+        let mut watching = JoinSet::new();
+        if let Some((socket, admin)) = self.admin {
+            watching.spawn(admin.serve(socket, finished.clone()));
+        }
+        watching.spawn(supervisor::watchdog(finished.clone()));
+        shared.metrics.ready.set(1.0);
+        tracing::info!("ready");
+        supervisor::ready();
+
+        let mut orders = self.orders.drain;
+        let order = tokio::select! {
+            () = stop => DrainOrder { deadline: None },
+            order = next(&mut orders) => order,
+        };
+        shared.metrics.ready.set(0.0);
+        supervisor::stopping();
+        // Those of the configuration in force now: it may have been reloaded.
+        let patience = current.load().shared.timeouts.drain;
+        let deadline = order.deadline.unwrap_or(patience);
+        tracing::info!(deadline_seconds = deadline.as_secs(), "draining");
+        shared.drain.begin();
+        loops.join_all().await;
+        if !drained(&shared.drain, deadline, patience, &mut orders, hurry).await {
+            tracing::warn!(
+                sessions = shared.metrics.sessions.get(),
+                "drain ends, transfers are aborted"
+            );
+            shared.drain.expire();
+            let gone = shared.drain.tasks().wait();
+            if tokio::time::timeout(ABORT_GRACE, gone).await.is_err() {
+                tracing::error!("some sessions did not end in time");
+            }
+        }
+        finished.cancel();
+        watching.join_all().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Waits for the last session; `false` when the deadline came first.
+async fn drained(
+    drain: &Drain,
+    deadline: Duration,
+    patience: Duration,
+    orders: &mut mpsc::Receiver<DrainOrder>,
+    hurry: impl Future<Output = ()>,
+) -> bool {
+    drain.tasks().close();
+    let mut end = Instant::now() + deadline;
+    tokio::pin!(hurry);
+    loop {
+        tokio::select! {
+            () = drain.tasks().wait() => return true,
+            () = tokio::time::sleep_until(end) => return false,
+            () = &mut hurry => return false,
+            order = next(orders) => {
+                let deadline = order.deadline.unwrap_or(patience);
+                tracing::info!(deadline_seconds = deadline.as_secs(), "drain deadline set anew");
+                end = Instant::now() + deadline;
+            }
+        }
+    }
+}
+
+/// The next order; never, where nobody can give one.
+async fn next<T>(orders: &mut mpsc::Receiver<T>) -> T {
+    match orders.recv().await {
+        Some(order) => order,
+        None => std::future::pending().await,
+    }
+}

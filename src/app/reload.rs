@@ -1,0 +1,368 @@
+//! [`Reloader`]: changed files while the server runs.
+//!
+//! Everything is read and checked first and taken up in one step, or not at all. A session keeps what
+//! it began with; what only a restart can change is named and stays as it was. When a changed file is
+//! looked at: [`crate::watch`].
+
+use std::{path::PathBuf, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::join_all;
+use tokio::{signal::unix::Signal, sync::mpsc, time::sleep};
+
+use super::{build, supervisor};
+use crate::{
+    admin::{ReloadOrder, Reloaded},
+    config::Config,
+    edge::{Current, Reload, Serving, Tls, keep_current, report},
+    observe::metrics::ConfigReloadLabels,
+    watch::{self, Seen},
+};
+
+/// Looks at the files and takes up what changed.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    current: Current,
+    /// `None`: there is no configuration file, only certificates are looked at.
+    file: Option<PathBuf>,
+    admin_tls: Option<Arc<Tls>>,
+    /// What the last look at the configuration file saw.
+    seen: Option<Seen>,
+}
+
+impl Reloader {
+    pub(super) fn new(
+        current: Current,
+        file: Option<PathBuf>,
+        admin_tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self {
+            current,
+            file,
+            admin_tls,
+            seen: None,
+        }
+    }
+
+    /// Runs until the drain begins.
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<ReloadOrder>,
+        mut hangup: Option<Signal>,
+    ) {
+        let drain = self.current.load().shared.drain.clone();
+        self.seen = self.look().await.map(Seen::first);
+        loop {
+            let serving = self.current.load_full();
+            let networks = serving
+                .doors
+                .iter()
+                .map(|door| door.network.keep_resolved());
+            let (answer, why) = tokio::select! {
+                biased;
+                () = drain.begun() => return,
+                order = super::next(&mut orders) => (Some(order.answer), "api"),
+                () = watch::next(&mut hangup) => (None, "signal"),
+                () = self.watch(&serving) => (None, "file"),
+                // Never ends; begun anew after each reload, which may bring other networks.
+                _ = join_all(networks) => return,
+            };
+            supervisor::reloading();
+            let outcome = tokio::select! {
+                () = drain.begun() => return,
+                outcome = self.reload(&serving, why) => outcome,
+            };
+            supervisor::ready();
+            if let Some(answer) = answer {
+                // Whoever asked may be gone.
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// Keeps certificates as their files are until the configuration has changed and settled.
+    async fn watch(&mut self, serving: &Serving) {
+        loop {
+            sleep(watch::PERIOD).await;
+            for door in &serving.doors {
+                keep_current(Arc::clone(door), &serving.shared.metrics).await;
+            }
+            self.look_at_admin(Tls::look).await;
+            let users = Arc::clone(&serving.users);
+            // What came of it is logged and counted.
+            let _ = tokio::task::spawn_blocking(move || users.reload(false)).await;
+            if self.note(false).await {
+                return;
+            }
+        }
+    }
+
+    /// The certificates of the operator's side. A mistake there stops nothing else: it is logged.
+    async fn look_at_admin(
+        &self,
+        look: impl FnOnce(&Tls) -> Result<Reload, crate::edge::FileErrors> + Send + 'static,
+    ) {
+        let Some(tls) = self.admin_tls.clone() else {
+            return;
+        };
+        match tokio::task::spawn_blocking(move || look(&tls)).await {
+            Ok(Ok(Reload::Done)) => tracing::info!("certificates of the admin side reloaded"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "changed certificates of the admin side are not usable");
+            }
+            Ok(Ok(Reload::Unchanged)) | Err(_) => {}
+        }
+    }
+
+    /// What the configuration file holds now; `None` where it cannot be read, as in the middle of a
+    /// replacement.
+    async fn look(&self) -> Option<[u8; 32]> {
+        let file = self.file.clone()?;
+        let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
+        let content = read.ok()?.ok()?;
+        digest(&SHA256, &content).as_ref().try_into().ok()
+    }
+
+    /// Whether the configuration file is to be loaded.
+    async fn note(&mut self, at_once: bool) -> bool {
+        match (self.look().await, &mut self.seen) {
+            (Some(digest), Some(seen)) => seen.look(digest, at_once),
+            (Some(digest), none) => {
+                *none = Some(Seen::first(digest));
+                true
+            }
+            (None, _) => false,
+        }
+    }
+
+    /// Reads, checks and takes up everything.
+    async fn reload(&mut self, last: &Serving, why: &'static str) -> Result<Reloaded, Vec<String>> {
+        self.note(true).await;
+        let outcome = self.try_reload(last).await;
+        let label = match &outcome {
+            Ok(reloaded) => {
+                let (changed, restart) = (
+                    reloaded.changed.join(", "),
+                    reloaded.needs_restart.join(", "),
+                );
+                tracing::info!(why, changed, "configuration reloaded");
+                if !restart.is_empty() {
+                    tracing::warn!(keys = restart, "changed in the file, but needs a restart");
+                }
+                "reloaded"
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    tracing::error!(why, mistake, "configuration not reloaded, nothing changed");
+                }
+                "failed"
+            }
+        };
+        let labels = ConfigReloadLabels { outcome: label };
+        let reloads = &last.shared.metrics.config_reloads;
+        reloads.get_or_create(&labels).inc();
+        outcome
+    }
+
+    async fn try_reload(&self, last: &Serving) -> Result<Reloaded, Vec<String>> {
+        let mut reloaded = Reloaded::default();
+        let config = match self.file.clone() {
+            None => last.config.clone(),
+            Some(file) => {
+                // A slow disk must not hold up the sessions.
+                let load = tokio::task::spawn_blocking(move || Config::load(&file));
+                let mut config = load
+                    .await
+                    .map_err(|error| vec![error.to_string()])?
+                    .map_err(|errors| {
+                        errors
+                            .to_string()
+                            .lines()
+                            .map(str::to_owned)
+                            .collect::<Vec<_>>()
+                    })?;
+                keep_what_needs_a_restart(&mut config, &last.config, &mut reloaded.needs_restart);
+                reloaded.changed = changes(&last.config, &config);
+                config
+            }
+        };
+        let prepared = build::renew(config, last).await?;
+        let metrics = &last.shared.metrics;
+        for (door, fresh) in prepared.fresh {
+            door.tls.adopt(fresh);
+            report(&door, metrics, &Ok(Reload::Done));
+        }
+        if let Some(users) = prepared.fresh_users {
+            prepared.serving.users.adopt(users);
+        }
+        for door in &prepared.serving.doors {
+            door.tls.announce(&door.config.name, metrics);
+        }
+        self.current.store(Arc::new(prepared.serving));
+        self.look_at_admin(|tls| {
+            tls.prepare().map(|fresh| {
+                tls.adopt(fresh);
+                Reload::Done
+            })
+        })
+        .await;
+        Ok(reloaded)
+    }
+}
+
+/// Puts the old values of everything that is bound at the start back into `new`, and names them.
+fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<String>) {
+    let mut keep = |path: String, changed: bool| {
+        if changed {
+            named.push(path);
+        }
+        changed
+    };
+    if keep("admin".to_owned(), new.admin != old.admin) {
+        new.admin.clone_from(&old.admin);
+    }
+    if keep("log".to_owned(), new.log != old.log) {
+        new.log = old.log.clone();
+    }
+    let (limits, before) = (&mut new.limits, &old.limits);
+    if keep(
+        "limits.connections".to_owned(),
+        limits.connections != before.connections,
+    ) {
+        limits.connections = before.connections;
+    }
+    if keep(
+        "limits.connections_per_address".to_owned(),
+        limits.connections_per_address != before.connections_per_address,
+    ) {
+        limits.connections_per_address = before.connections_per_address;
+    }
+    if keep(
+        "limits.upload_memory_bytes".to_owned(),
+        limits.upload_memory_bytes != before.upload_memory_bytes,
+    ) {
+        limits.upload_memory_bytes = before.upload_memory_bytes;
+    }
+    for listener in &mut new.listeners {
+        let before = old.listeners.iter().find(|old| old.name == listener.name);
+        let moved = before.is_none_or(|old| old.address != listener.address);
+        if keep(format!("listeners.{}.address", listener.name), moved)
+            && let Some(before) = before
+        {
+            listener.address = before.address;
+        }
+    }
+    let is_there =
+        |config: &Config, name: &str| config.listeners.iter().any(|one| &*one.name == name);
+    new.listeners.retain(|one| is_there(old, &one.name));
+    for gone in &old.listeners {
+        if keep(
+            format!("listeners.{}", gone.name),
+            !is_there(new, &gone.name),
+        ) {
+            new.listeners.push(gone.clone());
+        }
+    }
+}
+
+/// The YAML paths of what differs. Listeners by name: their numbers say less.
+fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Vec::new();
+    let mut note = |path: String, differs: bool| {
+        if differs {
+            changes.push(path);
+        }
+    };
+    for listener in &new.listeners {
+        let before = old.listeners.iter().find(|old| old.name == listener.name);
+        note(
+            format!("listeners.{}", listener.name),
+            before != Some(listener),
+        );
+    }
+    note("profiles".to_owned(), old.profiles != new.profiles);
+    note("auth".to_owned(), old.auth != new.auth);
+    for name in new.backends.keys().chain(old.backends.keys()) {
+        let differs = old.backends.get(name) != new.backends.get(name);
+        note(format!("backends.{name}"), differs);
+    }
+    note("mounts".to_owned(), old.mounts != new.mounts);
+    note("limits".to_owned(), old.limits != new.limits);
+    note("uploads".to_owned(), old.uploads != new.uploads);
+    note("timeouts".to_owned(), old.timeouts != new.timeouts);
+    changes.dedup();
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const TEXT: &str = r#"
+listeners: [{name: one, address: "127.0.0.1:2121", mode: explicit}, {name: two, address: "127.0.0.1:2990", mode: implicit}]
+tls: {certificate_file: c.pem, key_file: k.pem}
+users: {file: users.yaml}
+backends: {disk: {type: fs, root: data}}
+mounts: [{path: /, backend: disk}]
+timeouts: {idle_seconds: 60}
+limits: {connections: 10}
+"#;
+
+    fn config(from: &str, to: &str) -> Config {
+        assert!(TEXT.contains(from), "{from}");
+        let text = TEXT.replacen(from, to, 1);
+        Config::parse(&text, Path::new("/etc/c.yaml"), &|_| None).unwrap()
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_kept() {
+        let old = config("", "");
+        for (from, to, changed, restart) in [
+            ("", "", "", ""),
+            ("idle_seconds: 60", "idle_seconds: 90", "timeouts", ""),
+            (
+                "connections: 10",
+                "connections: 11",
+                // What a listener may have follows at once.
+                "listeners.one listeners.two",
+                "limits.connections",
+            ),
+            ("2121", "2122", "", "listeners.one.address"),
+            (
+                "name: one",
+                "name: other",
+                "",
+                "listeners.other.address listeners.one",
+            ),
+            (
+                "2990\", mode: implicit",
+                "2990\", mode: implicit, learn: true",
+                "listeners.two",
+                "",
+            ),
+            ("root: data", "root: other", "backends.disk", ""),
+            ("path: /,", "path: /, prefix: x,", "mounts", ""),
+            ("limits:", "log: {level: debug}\nlimits:", "", "log"),
+            (
+                "limits:",
+                "admin: {address: \"127.0.0.1:0\"}\nlimits:",
+                "",
+                "admin",
+            ),
+        ] {
+            let mut new = config(from, to);
+            let mut named = Vec::new();
+            keep_what_needs_a_restart(&mut new, &old, &mut named);
+            assert_eq!(named.join(" "), restart, "{to}");
+            assert_eq!(changes(&old, &new).join(" "), changed, "{to}");
+            assert_eq!(new.listeners.len(), 2, "{to}");
+            if changed.is_empty() {
+                let mut sorted = new.clone();
+                sorted.listeners.sort_by_key(|listener| listener.address);
+                assert_eq!(sorted, old, "{to}: everything is as it was");
+            }
+        }
+    }
+}
