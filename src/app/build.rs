@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::{
-    auth::{Authentication, FreshUsers, Hashing, Names, Source, UserStore},
+    auth::{Authentication, FreshUsers, Hashing, Names, Source, UserStore, bans::Bans},
     config::{self, Config, Listener, Resumption, SourceKind},
-    edge::{Door, Fresh, Network, Registry, Serving, Shared, Tls},
+    edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
     observe::metrics::Metrics,
     shutdown::Drain,
@@ -24,6 +24,8 @@ pub(super) struct Lasting {
     registry: Arc<Registry>,
     /// As many hashes at once as there are cores, whatever is reloaded.
     hashing: Arc<Hashing>,
+    bans: Arc<Bans>,
+    usage: Arc<Usage>,
 }
 
 /// A new state that is checked whole and serves nobody yet.
@@ -38,12 +40,16 @@ pub(super) struct Prepared {
 
 impl Lasting {
     pub(super) fn new(config: &Config) -> Self {
+        let metrics = Metrics::new();
+        let bans = Bans::open(config.bans.clone(), Arc::clone(&metrics));
         Self {
             budget: Budget::new(config.limits.upload_memory_bytes),
-            metrics: Metrics::new(),
+            metrics,
             drain: Drain::default(),
             registry: Arc::default(),
             hashing: Arc::default(),
+            bans: Arc::new(bans),
+            usage: Arc::default(),
         }
     }
 
@@ -56,6 +62,8 @@ impl Lasting {
             drain: shared.drain.clone(),
             registry: Arc::clone(&shared.registry),
             hashing: last.users.hashing(),
+            bans: Arc::clone(&shared.bans),
+            usage: Arc::clone(&shared.usage),
         }
     }
 }
@@ -69,7 +77,7 @@ pub(super) async fn open(config: Config, lasting: &Lasting) -> anyhow::Result<Se
         let tls = open_tls(listener)?;
         let network = Arc::new(Network::new(listener, &lasting.metrics));
         network.resolve().await;
-        doors.push(door(listener, tls, network));
+        doors.push(door(listener, tls, network, None));
     }
     for door in &doors {
         door.tls.announce(&door.config.name, &lasting.metrics);
@@ -132,7 +140,7 @@ pub(super) async fn renew(config: Config, last: &Serving) -> Result<Prepared, Ve
             network
         };
         match tls {
-            Ok(tls) => doors.push(door(listener, tls, network)),
+            Ok(tls) => doors.push(door(listener, tls, network, old)),
             Err(mistake) => mistakes.push(mistake),
         }
     }
@@ -191,8 +199,10 @@ fn share(
         }),
         profiles: config.profiles.clone(),
         timeouts: config.timeouts.clone(),
-        login_failures: config.limits.login_failures,
-        checksum_bytes: config.limits.checksum_bytes,
+        limits: config.limits.clone(),
+        bandwidth: config.bandwidth,
+        bans: Arc::clone(&lasting.bans),
+        usage: Arc::clone(&lasting.usage),
         budget: lasting.budget.clone(),
         metrics: Arc::clone(&lasting.metrics),
         drain: lasting.drain.clone(),
@@ -212,10 +222,19 @@ fn open_tls(listener: &Listener) -> anyhow::Result<Arc<Tls>> {
         .with_context(|| format!("listener {}", listener.name))
 }
 
-fn door(listener: &Listener, tls: Arc<Tls>, network: Arc<Network>) -> Arc<Door> {
+fn door(
+    listener: &Listener,
+    tls: Arc<Tls>,
+    network: Arc<Network>,
+    old: Option<&Arc<Door>>,
+) -> Arc<Door> {
+    // Running transfers are held to the buckets they began with, and new ones share them.
+    let kept = old.filter(|old| old.config.rates == listener.rates);
+    let buckets = kept.map(|old| old.buckets.clone());
     Arc::new(Door {
         config: listener.clone(),
         tls,
         network,
+        buckets: buckets.unwrap_or_else(|| Buckets::new(listener.rates)),
     })
 }

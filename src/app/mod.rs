@@ -49,7 +49,7 @@ impl App {
         let lasting = Lasting::new(&config);
         let serving = build::open(config, &lasting).await?;
         let limits = &serving.config.limits;
-        let admission = Admission::new(limits.connections, limits.connections_per_address);
+        let admission = Admission::new(limits, Arc::clone(&serving.shared.bans));
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for listener in &serving.config.listeners {
             let (name, wanted) = (&listener.name, listener.address);
@@ -130,6 +130,8 @@ impl App {
         let reloader = Reloader::new(Arc::clone(&current), self.file, self.admin_tls);
         // Ends when the drain begins.
         loops.spawn(reloader.run(self.orders.reload, self.hangup));
+        // Likewise, with everything saved.
+        loops.spawn(Arc::clone(&shared.bans).keep(shared.drain.clone()));
         let served = Arc::clone(&current);
         // Likewise.
         loops.spawn(sweep::regularly(

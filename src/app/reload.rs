@@ -221,6 +221,9 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
     if keep("admin".to_owned(), new.admin != old.admin) {
         new.admin.clone_from(&old.admin);
     }
+    if keep("bans".to_owned(), new.bans != old.bans) {
+        new.bans.clone_from(&old.bans);
+    }
     if keep("log".to_owned(), new.log != old.log) {
         new.log = old.log.clone();
     }
@@ -236,6 +239,24 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
         limits.connections_per_address != before.connections_per_address,
     ) {
         limits.connections_per_address = before.connections_per_address;
+    }
+    if keep(
+        "limits.connections_per_network".to_owned(),
+        limits.connections_per_network != before.connections_per_network,
+    ) {
+        limits.connections_per_network = before.connections_per_network;
+    }
+    if keep(
+        "limits.connections_per_minute_per_address".to_owned(),
+        limits.connections_per_minute_per_address != before.connections_per_minute_per_address,
+    ) {
+        limits.connections_per_minute_per_address = before.connections_per_minute_per_address;
+    }
+    if keep(
+        "limits.connections_per_minute_per_network".to_owned(),
+        limits.connections_per_minute_per_network != before.connections_per_minute_per_network,
+    ) {
+        limits.connections_per_minute_per_network = before.connections_per_minute_per_network;
     }
     if keep(
         "limits.upload_memory_bytes".to_owned(),
@@ -288,6 +309,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     }
     note("mounts".to_owned(), old.mounts != new.mounts);
     note("limits".to_owned(), old.limits != new.limits);
+    note("bandwidth".to_owned(), old.bandwidth != new.bandwidth);
     note("uploads".to_owned(), old.uploads != new.uploads);
     note("timeouts".to_owned(), old.timeouts != new.timeouts);
     changes.dedup();
@@ -327,7 +349,7 @@ limits: {connections: 10}
                 "connections: 11",
                 // What a listener may have follows at once.
                 "listeners.one listeners.two",
-                "limits.connections",
+                "limits.connections limits.connections_per_network",
             ),
             ("2121", "2122", "", "listeners.one.address"),
             (

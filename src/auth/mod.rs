@@ -1,8 +1,10 @@
-//! Who a user is: sources of users, tried in the configured order, and the checks of passwords.
+//! Who a user is: sources of users, tried in the configured order, and the checks of passwords; and who
+//! may not try for now ([`bans`]).
 //!
 //! Owns passwords and their cost. Knows nothing of FTP or of what an account may do ([`crate::access`]).
 //! Called by the engine's authentication pipeline.
 
+pub mod bans;
 mod document;
 mod hashing;
 pub mod password;

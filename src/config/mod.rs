@@ -8,6 +8,7 @@
 mod admin;
 mod auth;
 mod error;
+mod guard;
 mod passive;
 mod profile;
 mod resolve;
@@ -23,6 +24,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -33,6 +35,7 @@ pub use self::{
     admin::{Admin, MetricsAccess},
     auth::{Auth, SourceKind, UsersFiles},
     error::{ConfigError, ConfigErrors},
+    guard::{Bandwidth, Bans, Rates},
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
     s3::{
@@ -64,6 +67,10 @@ pub struct Config {
     pub uploads: Uploads,
     /// Bounds on connections and memory.
     pub limits: Limits,
+    /// Who is shut out after failed logins.
+    pub bans: Bans,
+    /// Bytes a second of sessions and users.
+    pub bandwidth: Bandwidth,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// The operator's side; `None` switches it off.
@@ -101,6 +108,8 @@ pub struct Listener {
     pub ccc: ClearCommandChannel,
     /// Connections at once on this listener; default `limits.connections`.
     pub connections: usize,
+    /// Bytes a second of all its sessions together.
+    pub rates: Rates,
 }
 
 /// How TLS begins on a control connection.
@@ -179,8 +188,23 @@ pub struct Limits {
     pub connections: usize,
     /// Control connections at once from one address; default 50.
     pub connections_per_address: usize,
+    /// Control connections at once from one network (/24 of IPv4, /64 of IPv6); default
+    /// `connections`.
+    pub connections_per_network: usize,
+    /// New connections a minute from one address; `None` (default) is unlimited.
+    pub connections_per_minute_per_address: Option<NonZeroU32>,
+    /// New connections a minute from one network; `None` (default) is unlimited.
+    pub connections_per_minute_per_network: Option<NonZeroU32>,
+    /// Sessions at once of a user without a bound of its own; `None` (default) is unlimited.
+    pub sessions_per_user: Option<usize>,
+    /// Transfers at once of a user without a bound of its own; `None` (default) is unlimited.
+    pub transfers_per_user: Option<usize>,
     /// Failed logins on one connection before 421; default 3.
     pub login_failures: u32,
+    /// A failed login is answered after this much for each recent failure; default 500 ms.
+    pub login_delay: Duration,
+    /// And after this much at most; default 10 s.
+    pub longest_login_delay: Duration,
     /// Bytes that all running uploads together may hold in memory; default 256 MiB.
     pub upload_memory_bytes: usize,
     /// Largest part of a file that HASH, XCRC and their kin read; default 1 GiB.
@@ -262,7 +286,14 @@ impl Default for Limits {
         Self {
             connections: 500,
             connections_per_address: 50,
+            connections_per_network: 500,
+            connections_per_minute_per_address: None,
+            connections_per_minute_per_network: None,
+            sessions_per_user: None,
+            transfers_per_user: None,
             login_failures: 3,
+            login_delay: Duration::from_millis(500),
+            longest_login_delay: Duration::from_secs(10),
             upload_memory_bytes: 256 << 20,
             checksum_bytes: 1 << 30,
         }

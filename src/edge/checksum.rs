@@ -106,7 +106,7 @@ async fn digest(
     }
     let path = resolve(session, argument)?;
     let view = view(session)?;
-    let most = session.shared.checksum_bytes;
+    let most = session.shared.limits.checksum_bytes;
     let deadline = session.shared.timeouts.commit;
     let read = read(view, &path, algorithm, span, most);
     let found = tokio::select! {

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    pace::Pacing,
     passive::{Parked, PassiveError, PassivePort},
     tls::{self, Flow, Handshake, HandshakeError, SessionTls},
 };
@@ -41,6 +42,8 @@ pub(super) struct DataPlan {
     pub connect: Duration,
     /// Wait for the TLS handshake.
     pub handshake: Duration,
+    /// How fast.
+    pub pacing: Pacing,
 }
 
 /// Why a data connection did not come about.
@@ -156,7 +159,9 @@ async fn begin(
     plan: &DataPlan,
 ) -> Result<(Box<dyn Wire>, Option<Handshake>), DataError> {
     let (stream, handshake) = match (parked, &plan.tls) {
-        (Parked::Untouched(stream), None) => return Ok((Box::new(stream), None)),
+        (Parked::Untouched(stream), None) => {
+            return Ok((plan.pacing.hold(Box::new(stream)), None));
+        }
         (Parked::Secured(_), None) => return Err(DataError::LevelChanged),
         (Parked::Secured(secured), Some(_)) => *secured?,
         (Parked::Untouched(stream), Some(tls)) => {
@@ -170,7 +175,7 @@ async fn begin(
         UploadEnd::CloseNotify => Box::new(stream),
         UploadEnd::Fin => Box::new(FinIsEnd(stream)),
     };
-    Ok((wire, Some(handshake)))
+    Ok((plan.pacing.hold(wire), Some(handshake)))
 }
 
 /// Waits for the first byte; `false` for an upload that is empty without one, where that is allowed.

@@ -1,35 +1,26 @@
 //! What each command is answered: everything that needs neither file nor data connection, and the
 //! way to [`super::files`] and [`super::transfer`] for what does.
 
-use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
+use std::net::Ipv4Addr;
 
 use encoding_rs::UTF_8;
 
 use super::{
     checksum,
     command::{
-        AuthMechanism, ChecksumAlgorithm, Command, EpsvArgument, Opt, Password, ProtLevel,
-        SiteCommand,
+        AuthMechanism, ChecksumAlgorithm, Command, EpsvArgument, Opt, ProtLevel, SiteCommand,
     },
     control::Control,
     files,
     hear::while_heard,
     help::help,
-    metadata,
+    login, metadata,
     passive::{PassiveError, PassivePort},
     reply::{Reply, quote},
-    session::{Factor, Next, Session},
+    session::{Next, Session},
     transfer,
 };
-use crate::{
-    auth::{Attempt, Outcome, Proof},
-    config::{ClearCommandChannel, ClearText, Mode},
-    engine::{Engine, Evidence},
-    observe::metrics::LoginLabels,
-};
-
-/// A failed login is answered after this much times the number of failures (RFC 2577 §5).
-const LOGIN_PENALTY: std::time::Duration = std::time::Duration::from_millis(500);
+use crate::config::{ClearCommandChannel, ClearText, Mode};
 
 /// Carries out one command.
 pub(super) async fn carry_out(
@@ -53,8 +44,8 @@ pub(super) async fn carry_out(
         return Next::Answer(reply);
     }
     match command {
-        Command::User(name) => user(session, name).await,
-        Command::Pass(password) => password_for(session, password).await,
+        Command::User(name) => login::user(session, name).await,
+        Command::Pass(password) => login::password_for(session, password).await,
         Command::Acct if logged_in => answer(202, "Account not needed"),
         Command::Acct => answer(503, "Log in with USER and PASS"),
         Command::Auth(mechanism) => auth(session, mechanism),
@@ -140,145 +131,6 @@ fn ignored(session: &Session, command: &Command) -> Option<Reply> {
 
 fn answer(code: u16, text: impl AsRef<str>) -> Next {
     Next::Answer(Reply::new(code, text))
-}
-
-async fn user(session: &mut Session, name: String) -> Next {
-    if session.view().is_some() {
-        return answer(503, "Already logged in");
-    }
-    if !session.protection.encrypted && session.door.config.clear_text == ClearText::Refuse {
-        return answer(530, "Use AUTH TLS first");
-    }
-    let attempt = attempt(session, name, Proof::Certificate);
-    // Without a certificate there is nothing to ask: known or not, the same answer at once.
-    if !attempt.identities.is_empty() {
-        let authentication = &session.shared.surroundings.authentication;
-        match authentication.log_in(&attempt, SystemTime::now()).await {
-            Outcome::Welcome(account) => {
-                let evidence = Evidence::Accepted(account);
-                return match try_login(session, evidence, Factor::Certificate).await {
-                    Ok(()) => answer(232, "Logged in by certificate"),
-                    Err(NotLoggedIn::Refused) => answer(530, "Login incorrect"),
-                    Err(NotLoggedIn::Ended(next)) => next,
-                };
-            }
-            Outcome::Unavailable => return unavailable(session),
-            Outcome::Refused => {}
-        }
-    }
-    let name = attempt.user;
-    session.user = Some(name);
-    // Known or not: the same answer at once (RFC 2577 §7).
-    answer(331, "Password required")
-}
-
-async fn password_for(session: &mut Session, password: Password) -> Next {
-    if session.view().is_some() {
-        // Some clients send PASS whatever USER was answered; after a 232 that is no mistake.
-        return if session.logged_in_by == Some(Factor::Certificate) {
-            answer(202, "Logged in by certificate already")
-        } else {
-            answer(503, "Already logged in")
-        };
-    }
-    let Some(user) = session.user.take() else {
-        return answer(503, "Send USER first");
-    };
-    let proof = Proof::Password(password.expose().to_owned());
-    let evidence = Evidence::Attempt(attempt(session, user.clone(), proof));
-    match try_login(session, evidence, Factor::Password).await {
-        Ok(()) => return answer(230, "Logged in"),
-        Err(NotLoggedIn::Refused) => {}
-        Err(NotLoggedIn::Ended(next)) => return next,
-    }
-    session.login_failures += 1;
-    // A name nobody has may be a password typed in the wrong place (S50).
-    let known = session.shared.surroundings.authentication.knows(&user);
-    let name = if known { user.as_str() } else { "(unknown)" };
-    tracing::warn!(name, failures = session.login_failures, "login refused");
-    tokio::time::sleep(LOGIN_PENALTY * session.login_failures).await;
-    if session.login_failures >= session.shared.login_failures {
-        return Next::Farewell(Reply::new(421, "Too many failed logins"));
-    }
-    answer(530, "Login incorrect")
-}
-
-/// What a session knows of who wants to log in.
-fn attempt(session: &Session, user: String, proof: Proof) -> Attempt {
-    Attempt {
-        user,
-        proof,
-        identities: session.identities(),
-        peer: session.peer,
-        listener: Arc::clone(&session.door.config.name),
-        encrypted: session.protection.encrypted,
-    }
-}
-
-/// Why nobody is logged in.
-enum NotLoggedIn {
-    /// 530.
-    Refused,
-    /// The session ends.
-    Ended(Next),
-}
-
-/// 421: clients come back after it, and the session must not go on as a failed login would.
-fn unavailable(session: &Session) -> Next {
-    count_login(session, "unavailable");
-    Next::Farewell(Reply::new(
-        421,
-        "Login is not available now, try again later",
-    ))
-}
-
-fn count_login(session: &Session, outcome: &'static str) {
-    let labels = LoginLabels { outcome };
-    session.shared.metrics.logins.get_or_create(&labels).inc();
-}
-
-/// One attempt through the engine's pipeline; counted and, where it succeeds, logged.
-async fn try_login(
-    session: &mut Session,
-    evidence: Evidence,
-    factor: Factor,
-) -> Result<(), NotLoggedIn> {
-    let engine = match &mut session.engine {
-        Some(engine) => engine,
-        none => {
-            let patience = session.shared.timeouts.commit;
-            let tasks = session.shared.drain.tasks();
-            let login = session.login.clone();
-            match Engine::start(session.exchange.clone(), login, patience, tasks).await {
-                Ok(engine) => none.insert(engine),
-                Err(error) => {
-                    tracing::error!(%error, "no engine for a session");
-                    return Err(NotLoggedIn::Ended(Next::Farewell(Reply::new(
-                        421,
-                        "Service not available, try again later",
-                    ))));
-                }
-            }
-        }
-    };
-    session.login.prepare(evidence);
-    let welcome = engine.log_in().await;
-    let welcome = welcome.map_err(|error| NotLoggedIn::Ended(files::lost_engine(&error)))?;
-    let Some(view) = session.exchange.view().filter(|_| welcome) else {
-        if let Some(Outcome::Unavailable) = session.login.outcome() {
-            return Err(NotLoggedIn::Ended(unavailable(session)));
-        }
-        count_login(session, "refused");
-        return Err(NotLoggedIn::Refused);
-    };
-    count_login(session, "success");
-    tracing::Span::current().record("user", view.account().name.as_str());
-    session.visit.note_login(&view.account().name);
-    session.logged_in_by = Some(factor);
-    session.claim_tls();
-    let tls = session.protection.encrypted;
-    tracing::info!(tls, by = ?factor, "logged in");
-    Ok(())
 }
 
 fn auth(session: &Session, mechanism: AuthMechanism) -> Next {

@@ -20,8 +20,10 @@ mod help;
 mod learn;
 pub mod line;
 mod listing;
+mod login;
 mod metadata;
 mod network;
+mod pace;
 mod passive;
 mod proxy;
 mod registry;
@@ -30,13 +32,13 @@ mod serving;
 mod session;
 mod tls;
 mod transfer;
+mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
 
-pub(crate) use self::passive::listen_with_backlog;
 use self::{
     command::Rejection,
     control::{Control, Incoming},
@@ -53,9 +55,12 @@ pub use self::{
     registry::{Doing, Failed, Failures, Presence, Reference, Registry, Running},
     serving::{Current, Serving},
     tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, keep_current, report},
+    usage::Usage,
 };
+pub(crate) use self::{pace::Buckets, passive::listen_with_backlog};
 use crate::{
-    config::{Listener, Mode, Profile, Timeouts},
+    auth::bans::Bans,
+    config::{Bandwidth, Limits, Listener, Mode, Profile, Timeouts},
     engine::Surroundings,
     observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
@@ -78,10 +83,14 @@ pub struct Shared {
     pub profiles: BTreeMap<Arc<str>, Arc<Profile>>,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Failed logins on one connection before 421.
-    pub login_failures: u32,
-    /// Most bytes that one checksum reads.
-    pub checksum_bytes: u64,
+    /// Bounds on logins, sessions, transfers and checksums.
+    pub limits: Limits,
+    /// Bytes a second of sessions and users without rates of their own.
+    pub bandwidth: Bandwidth,
+    /// Who may not log in for now.
+    pub bans: Arc<Bans>,
+    /// What every user has in use.
+    pub usage: Arc<Usage>,
     /// Upload memory.
     pub budget: Budget,
     /// Counters.
@@ -101,6 +110,8 @@ pub struct Door {
     pub tls: Arc<Tls>,
     /// Its passive ports, and what a balancer says of its clients. Outlives a reload likewise.
     pub network: Arc<Network>,
+    /// Bytes a second of all its sessions. Outlives a reload likewise.
+    pub(crate) buckets: Buckets,
 }
 
 /// Why a session ends.

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -15,14 +16,16 @@ use super::{
     command::{ChecksumAlgorithm, MarkerEffect},
     learn::{Learned, Quirk},
     line::LineEvent,
+    pace::{Buckets, Pacing},
     passive::{EarlyTls, Holder, PassivePort, Reached},
     registry::Visit,
     reply::Reply,
     tls::SessionTls,
+    usage::{Seat, TransferSeat},
 };
 use crate::{
-    access::VirtualPath,
-    config::{Mode, Profile},
+    access::{Account, VirtualPath},
+    config::{Mode, Profile, Rates},
     engine::{Engine, Login},
     observe::metrics::QuirkLabels,
     store::{Abilities, View, exchange::Exchange, listing::Facts},
@@ -53,6 +56,11 @@ pub(super) struct Session {
     /// How the login came about.
     pub(super) logged_in_by: Option<Factor>,
     pub(super) login_failures: u32,
+    /// After login: its place among the user's sessions.
+    seat: Option<Seat>,
+    /// Of the user, at once.
+    most_transfers: Option<usize>,
+    pacing: Pacing,
     pub(super) working_directory: VirtualPath,
     /// REST marker for the next transfer.
     pub(super) restart: u64,
@@ -154,6 +162,9 @@ impl Session {
             user: None,
             logged_in_by: None,
             login_failures: 0,
+            seat: None,
+            most_transfers: None,
+            pacing: Pacing::default(),
             working_directory: VirtualPath::root(),
             restart: 0,
             rename_source: None,
@@ -297,6 +308,42 @@ impl Session {
         if let (Some(tls), Some(view)) = (&self.tls, self.view()) {
             tls.log_in(&view.account().name, self.peer.ip());
         }
+    }
+
+    /// After a login: takes the session's place among the user's; `false` if there is none.
+    pub(super) fn sit(&mut self, account: &Account) -> bool {
+        let (limits, bandwidth) = (&self.shared.limits, &self.shared.bandwidth);
+        let own = account.limits;
+        let most = own.sessions.or(limits.sessions_per_user);
+        let rate = |own: Option<u64>, default| own.and_then(NonZeroU64::new).or(default);
+        let rates = Rates {
+            upload: rate(own.upload_bytes_per_second, bandwidth.user.upload),
+            download: rate(own.download_bytes_per_second, bandwidth.user.download),
+        };
+        let Some((seat, of_user)) = self.shared.usage.sit(&account.name, most, rates) else {
+            return false;
+        };
+        let of_session = Buckets::new(bandwidth.session);
+        self.pacing = Pacing::new([&of_session, &of_user, &self.door.buckets]);
+        self.most_transfers = own.transfers.or(limits.transfers_per_user);
+        self.seat = Some(seat);
+        true
+    }
+
+    /// How fast data connections of this session may be.
+    pub(super) fn pacing(&self) -> Pacing {
+        self.pacing.clone()
+    }
+
+    /// The place of a file transfer among the user's, which has it until it is dropped.
+    pub(super) fn begin_transfer(&self) -> Result<TransferSeat, Reply> {
+        let most = self.most_transfers;
+        let seat = self.seat.as_ref().and_then(|seat| seat.transfer(most));
+        seat.ok_or_else(|| {
+            self.shared.metrics.transfers_refused.inc();
+            tracing::warn!("the user has its share of transfers");
+            Reply::new(450, "Too many transfers of this user, try again later")
+        })
     }
 
     /// What the client's certificate says about it; empty without one.

@@ -1,10 +1,11 @@
 //! Accept loops: from a listening socket to an admitted connection.
 //!
-//! Owns the sockets and the bounds on connections (in all, per listener, per address). Knows nothing
-//! of FTP but the 421 of RFC 959 §5.4. Hands every admitted connection to [`crate::edge::serve`].
+//! Owns the sockets and the bounds on connections: how many, how fast, and from whom. Knows nothing of
+//! FTP but the 421 of RFC 959 §5.4. Hands every admitted connection to [`crate::edge::serve`].
 
 mod admission;
 mod inherited;
+mod rate;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -36,6 +37,9 @@ const KEEPALIVE: Duration = Duration::from_mins(1);
 /// A refused client may take this long to read its 421.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Connections of one listener that may be told at the same time why they are refused; more are
+/// closed without a word, so that a flood does not hold descriptors.
+const FAREWELLS: usize = 64;
 /// Connections of one listener that may be in the middle of their PROXY header. They count nowhere
 /// else yet, and headers of an honest balancer come with the connection.
 const INTRODUCTIONS: usize = 256;
@@ -47,6 +51,8 @@ pub struct Listening {
     name: Arc<str>,
     socket: TcpListener,
     admission: Arc<Admission>,
+    /// Places for connections that are being refused.
+    farewells: Arc<Semaphore>,
     /// Places for connections whose PROXY header is still to come.
     introductions: Arc<Semaphore>,
 }
@@ -56,6 +62,8 @@ pub struct Listening {
 struct Reception {
     door: Arc<Door>,
     admission: Arc<Admission>,
+    /// Places for connections that are being refused.
+    farewells: Arc<Semaphore>,
 }
 
 impl Listening {
@@ -73,6 +81,7 @@ impl Listening {
             name: Arc::clone(&listener.name),
             socket,
             admission,
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
             introductions: Arc::new(Semaphore::new(INTRODUCTIONS)),
         })
     }
@@ -116,6 +125,7 @@ impl Listening {
         let reception = Reception {
             door: Arc::clone(door),
             admission: Arc::clone(&self.admission),
+            farewells: Arc::clone(&self.farewells),
         };
         let Some(header) = &reception.door.network.control_header else {
             let arrival = Arrival {
@@ -181,10 +191,21 @@ impl Reception {
                 });
             }
             Err(refusal) => {
-                tracing::warn!(%peer, reason = refusal.label(), "connection refused");
+                let reason = refusal.label();
+                // The ban itself was logged, and who is banned may come a thousand times.
+                if refusal == Refusal::Banned {
+                    tracing::debug!(%peer, reason, "connection refused");
+                } else {
+                    tracing::warn!(%peer, reason, "connection refused");
+                }
                 // Without TLS an implicit client could not read it.
-                if self.door.config.mode == Mode::Explicit {
-                    tasks.spawn(refuse(stream));
+                if self.door.config.mode == Mode::Explicit
+                    && let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned()
+                {
+                    tasks.spawn(async move {
+                        refuse(stream, refusal).await;
+                        drop(place);
+                    });
                 }
             }
         }
@@ -200,11 +221,9 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-async fn refuse(mut stream: TcpStream) {
+async fn refuse(mut stream: TcpStream, refusal: Refusal) {
     let say = async {
-        stream
-            .write_all(b"421 Too many connections, try again later\r\n")
-            .await?;
+        stream.write_all(refusal.reply().as_bytes()).await?;
         stream.shutdown().await
     };
     // Best effort: the client is refused whether it reads this or not.

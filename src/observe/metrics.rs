@@ -22,7 +22,8 @@ use prometheus_client::{
 pub struct Admission {
     /// Configured listener name.
     pub listener: String,
-    /// `admitted`, `full`, `address_full`, `draining`.
+    /// `admitted`, or why not: `full`, `listener_full`, `address_full`, `network_full`,
+    /// `address_rate`, `network_rate`, `banned`.
     pub outcome: &'static str,
 }
 
@@ -40,9 +41,17 @@ pub struct HandshakeLabels {
 /// Outcome of a login, a password check or a reload of users.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LoginLabels {
-    /// Logins: `success`, `refused`, `unavailable`; password checks: `hashed`, `remembered`, `busy`;
+    /// Logins: `success`, `refused`, `unavailable`, `banned`,
+    /// `sessions_full`; password checks: `hashed`, `remembered`, `busy`;
     /// reloads: `reloaded`, `failed`.
     pub outcome: &'static str,
+}
+
+/// Kind of a ban.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BanLabels {
+    /// `address`, `network`, `user`.
+    pub subject: &'static str,
 }
 
 /// Verb and reply class.
@@ -163,6 +172,12 @@ pub struct Metrics {
     pub users_reloads: Family<LoginLabels, Counter>,
     /// Passwords checked by the users files.
     pub password_checks: Family<LoginLabels, Counter>,
+    /// Bans of now.
+    pub bans: Family<BanLabels, Gauge>,
+    /// Bans that began.
+    pub bans_started: Family<BanLabels, Counter>,
+    /// Transfers refused because the user has enough of them.
+    pub transfers_refused: Counter,
     /// Commands answered.
     pub commands: Family<CommandLabels, Counter>,
     /// Transfers ended.
@@ -215,6 +230,9 @@ impl Metrics {
             users: Gauge::default(),
             users_reloads: Family::default(),
             password_checks: Family::default(),
+            bans: Family::default(),
+            bans_started: Family::default(),
+            transfers_refused: Counter::default(),
             commands: Family::default(),
             transfers: Family::default(),
             transfers_running: Family::default(),
@@ -237,6 +255,7 @@ impl Metrics {
         metrics.register();
         metrics.register_uploads();
         metrics.register_users();
+        metrics.register_guard();
         Arc::new(metrics)
     }
 
@@ -366,6 +385,22 @@ impl Metrics {
             "password_checks",
             "Passwords checked by the users files: hashed, remembered, or refused for want of time",
             self.password_checks.clone(),
+        );
+    }
+
+    /// Bans and refusals.
+    fn register_guard(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("bans", "Bans of now by kind of subject", self.bans.clone());
+        registry.register(
+            "bans_started",
+            "Bans that began, by kind of subject",
+            self.bans_started.clone(),
+        );
+        registry.register(
+            "transfers_refused",
+            "Transfers refused because the user has enough of them",
+            self.transfers_refused.clone(),
         );
     }
 

@@ -24,6 +24,8 @@ mod conformance;
 mod data_connections;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
+/// Limits, bans and bandwidth: what guessers and crowds meet.
+mod guard;
 /// Thousands of handshakes in a row on a busy machine.
 mod handshakes;
 /// Names, rights, logs and lines as an attacker sends them.

@@ -8,13 +8,14 @@ use super::{
         typed::{Table, Text},
     },
     CONNECTIONS, Located,
+    guard::rates,
     passive::passive_and_proxy,
     profiles::{Profiles, profile_of},
     socket_address,
     tls::{RESUMPTIONS, TLS, tls},
 };
 
-pub(super) const LISTENER: [&str; 13] = [
+pub(super) const LISTENER: [&str; 15] = [
     "name",
     "address",
     "mode",
@@ -28,6 +29,8 @@ pub(super) const LISTENER: [&str; 13] = [
     "learn",
     "ccc",
     "connections",
+    "upload_bytes_per_second",
+    "download_bytes_per_second",
 ];
 
 const MODES: [(&str, Mode); 2] = [("explicit", Mode::Explicit), ("implicit", Mode::Implicit)];
@@ -114,6 +117,11 @@ fn listener(
     let learn = table.boolean("learn", false);
     let ccc = table.choice("ccc", &CCC);
     let connections = table.integer("connections", connections, CONNECTIONS);
+    let rates = rates(
+        table,
+        "upload_bytes_per_second",
+        "download_bytes_per_second",
+    );
     let (passive, proxy_protocol) = network?;
     Some(Listener {
         name: name?.value.into(),
@@ -129,5 +137,6 @@ fn listener(
         learn: learn?,
         ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
         connections: connections?,
+        rates: rates?,
     })
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod backends;
+mod guard;
 mod listeners;
 mod mounts;
 mod passive;
@@ -12,14 +13,15 @@ mod tls;
 mod uploads;
 
 use std::{
-    collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc,
-    time::Duration,
+    collections::BTreeMap, net::SocketAddr, num::NonZeroU32, ops::RangeInclusive, path::Path,
+    sync::Arc, time::Duration,
 };
 
 use self::{
     admin::{ADMIN, admin},
     auth::auth,
     backends::backends,
+    guard::{BANDWIDTH, BANS, bandwidth, bans},
     listeners::listeners,
     mounts::mounts,
     profiles::profiles,
@@ -28,7 +30,7 @@ use self::{
 };
 pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
 use super::{
-    Backend, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
+    Backend, Bandwidth, Bans, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
     typed::{self, Reader, Table, Text},
     yaml::Node,
 };
@@ -39,7 +41,7 @@ const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
-const ROOT: [&str; 12] = [
+const ROOT: &[&str] = &[
     "listeners",
     "profiles",
     "tls",
@@ -49,14 +51,23 @@ const ROOT: [&str; 12] = [
     "mounts",
     "uploads",
     "limits",
+    "bans",
+    "bandwidth",
     "timeouts",
     "admin",
     "log",
 ];
-const LIMITS: [&str; 5] = [
+const LIMITS: [&str; 12] = [
     "connections",
     "connections_per_address",
+    "connections_per_network",
+    "connections_per_minute_per_address",
+    "connections_per_minute_per_network",
+    "sessions_per_user",
+    "transfers_per_user",
     "login_failures_per_connection",
+    "login_delay_milliseconds",
+    "longest_login_delay_seconds",
     "upload_memory_bytes",
     "checksum_bytes",
 ];
@@ -98,7 +109,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
     let log = ["level", "format"];
     // Without a count, which every branch would change.
     let tables: &[&[&str]] = &[
-        &ROOT,
+        ROOT,
         &LISTENER,
         &TLS,
         &CERTIFICATE,
@@ -117,6 +128,8 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &MOUNT,
         &UPLOADS,
         &LIMITS,
+        &BANS,
+        &BANDWIDTH,
         &TIMEOUTS,
         &log,
         &USERS,
@@ -134,7 +147,7 @@ pub(super) fn file(
 ) -> Result<Config, ConfigErrors> {
     let reader = Reader::new(file, environment);
     let config = reader
-        .root(node, &ROOT)
+        .root(node, ROOT)
         .and_then(|root| config(&root, &reader));
     reader.finish(config, file)
 }
@@ -155,6 +168,14 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     let backends = backends(root);
     let mounts = mounts(root);
     let uploads = uploads(root);
+    let bans = match root.table("bans", &BANS) {
+        Some(table) => bans(&table),
+        None => Some(Bans::default()),
+    };
+    let bandwidth = match root.table("bandwidth", &BANDWIDTH) {
+        Some(table) => bandwidth(&table),
+        None => Some(Bandwidth::default()),
+    };
     let timeouts = match root.table("timeouts", &TIMEOUTS) {
         Some(table) => timeouts(&table),
         None => Some(Timeouts::default()),
@@ -190,6 +211,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         mounts: mounts?.into_iter().map(|(_, mount)| mount).collect(),
         uploads: uploads?,
         limits: limits?,
+        bans: bans?,
+        bandwidth: bandwidth?,
         timeouts: timeouts?,
         admin: admin?,
         log: log?,
@@ -230,6 +253,26 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         default.connections_per_address,
         CONNECTIONS,
     );
+    let connections_per_network = table.integer(
+        "connections_per_network",
+        connections.unwrap_or(default.connections),
+        CONNECTIONS,
+    );
+    // 0 is unlimited.
+    let bound = |key| {
+        let bound = table.integer(key, 0, 0..=1_000_000);
+        bound.map(NonZeroU32::new)
+    };
+    let per_address = bound("connections_per_minute_per_address");
+    let per_network = bound("connections_per_minute_per_network");
+    let count = |key| {
+        let count = table.integer(key, 0, 0..=1_000_000);
+        count.map(|count| (count > 0).then_some(count))
+    };
+    let sessions_per_user = count("sessions_per_user");
+    let transfers_per_user = count("transfers_per_user");
+    let login_delay = table.integer("login_delay_milliseconds", 500, 0..=60_000);
+    let longest_login_delay = table.integer("longest_login_delay_seconds", 10, 0..=600);
     let login_failures = table.integer(
         "login_failures_per_connection",
         default.login_failures,
@@ -244,7 +287,14 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
+        connections_per_network: connections_per_network?,
+        connections_per_minute_per_address: per_address?,
+        connections_per_minute_per_network: per_network?,
+        sessions_per_user: sessions_per_user?,
+        transfers_per_user: transfers_per_user?,
         login_failures: login_failures?,
+        login_delay: Duration::from_millis(login_delay?),
+        longest_login_delay: Duration::from_secs(longest_login_delay?),
         upload_memory_bytes: upload_memory_bytes?,
         checksum_bytes: checksum_bytes?,
     })

@@ -255,7 +255,7 @@ fn proxy_protocol(table: &Table<'_>) -> Option<ProxyProtocol> {
 
 const NETWORK: &str = "a network such as 10.0.0.0/8 or fd00::/8, or one address";
 
-fn networks(table: &Table<'_>, key: &str) -> Option<Vec<IpNet>> {
+pub(super) fn networks(table: &Table<'_>, key: &str) -> Option<Vec<IpNet>> {
     if !table.has(key) {
         return Some(Vec::new());
     }

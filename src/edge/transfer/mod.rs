@@ -57,6 +57,12 @@ pub(super) async fn run(
         return Next::Answer(reply);
     }
     let verb = command.verb();
+    // Listings are short and tell a client what to do next: they have no bound.
+    let is_file = !matches!(verb, "LIST" | "NLST" | "MLSD");
+    let _place = match is_file.then(|| session.begin_transfer()).transpose() {
+        Ok(place) => place,
+        Err(reply) => return Next::Answer(reply),
+    };
     let prepared = match prepare(session, command, restart).await {
         Ok(prepared) => prepared,
         Err(Stop::Refused(reply)) => return Next::Answer(reply),
@@ -117,6 +123,7 @@ async fn attend(
     prepared: Prepared,
     progress: &Arc<Progress>,
 ) -> (Ending, bool, bool) {
+    let pacing = session.pacing();
     let Session {
         engine,
         exchange,
@@ -142,6 +149,7 @@ async fn attend(
         empty_upload: profile.empty_upload,
         connect: shared.timeouts.data_connect,
         handshake: shared.timeouts.tls_handshake,
+        pacing,
     };
     let deadlines = Deadlines {
         stall: shared.timeouts.data_stall,

@@ -3,12 +3,12 @@
 use std::{
     fmt,
     io::{self, Read},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
 use rustls::{ClientConnection, HandshakeKind, pki_types::CertificateDer};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{
     Data, End, PASSWORD, Server, Tls, Version,
@@ -71,7 +71,19 @@ impl Raw {
 
     /// Connects and reads nothing.
     pub(crate) fn silent(address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// As [`Raw::silent`], from this local address.
+    pub(crate) fn silent_from(source: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        let source: IpAddr = source.parse().unwrap();
+        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(tcp: TcpStream) -> Self {
         stream::set_deadlines(&tcp);
         Self {
             tcp,

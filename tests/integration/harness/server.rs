@@ -84,6 +84,9 @@ impl Server {
                 ],
                 "backends": {"main": store.backend()},
                 "mounts": [{"path": "/", "backend": "main", "prefix": "{home}"}],
+                // Every client of a test comes from the same address.
+                "bans": {"safe_networks": ["127.0.0.0/8", "::1"]},
+                "bandwidth": {},
                 "limits": {"connections": 1000, "connections_per_address": 1000},
                 "timeouts": {
                     "login_seconds": 60, "tls_handshake_seconds": 20, "data_connect_seconds": 20,

@@ -1,0 +1,238 @@
+//! [`Bans`]: who may not come or log in for now.
+//!
+//! Owns the counts of failed logins by address, network and user name, and the bans that follow from
+//! them. Decisions are the pure [`table`]'s; here are the lock, the clock, the metrics and the state
+//! file. Knows nothing of FTP. Asked by [`crate::listen`] before a connection is admitted and by
+//! [`crate::edge`] around each login; operators list, add and lift through [`Bans::list`],
+//! [`Bans::add`] and [`Bans::lift`].
+
+mod state;
+mod subject;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use self::table::Table;
+pub use self::{
+    subject::{NameDigest, Subject, SubjectError},
+    table::{Ban, BannedBy},
+};
+use crate::{
+    config,
+    observe::metrics::{BanLabels, Metrics},
+    shutdown::Drain,
+};
+
+/// Between two looks at what has ended and what must be saved.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Pruning walks the whole table.
+const PRUNE_EVERY: u32 = 60;
+
+/// Shared by all listeners and sessions.
+#[derive(Debug)]
+pub struct Bans {
+    table: Mutex<Table>,
+    /// Something changed since the state file was written.
+    unsaved: AtomicBool,
+    state_file: Option<PathBuf>,
+    metrics: Arc<Metrics>,
+}
+
+impl Bans {
+    /// Nobody banned but whom the state file names. Blocks for the disk. A file that cannot be read
+    /// is an error in the log and not a reason to serve nobody: the next ban replaces it.
+    pub fn open(policy: config::Bans, metrics: Arc<Metrics>) -> Self {
+        let state_file = policy.state_file.clone();
+        let mut table = Table::new(policy, table::CAPACITY);
+        if let Some(file) = &state_file {
+            match state::load(file) {
+                Ok(bans) => {
+                    let count = bans.len();
+                    for ban in bans {
+                        table.restore(ban);
+                    }
+                    tracing::info!(file = %file.display(), count, "bans restored");
+                }
+                Err(error) => {
+                    tracing::error!(file = %file.display(), %error, "bans of the last run are lost: the state file cannot be read");
+                }
+            }
+        }
+        Self {
+            table: Mutex::new(table),
+            unsaved: AtomicBool::new(false),
+            state_file,
+            metrics,
+        }
+    }
+
+    /// The ban that keeps connections from this address out.
+    pub fn of_peer(&self, peer: IpAddr) -> Option<Ban> {
+        if self.is_safe(peer) {
+            return None;
+        }
+        let (table, now) = (self.table(), SystemTime::now());
+        let subjects = std::iter::once(Subject::address(peer)).chain(Subject::networks_of(peer));
+        let mut bans = subjects.filter_map(|subject| table.ban(&subject, now));
+        bans.next()
+    }
+
+    /// The ban that keeps a user from logging in from this address.
+    pub fn of_user(&self, user: &str, peer: IpAddr) -> Option<Ban> {
+        if self.is_safe(peer) {
+            return None;
+        }
+        self.table().ban(&Subject::user(user), SystemTime::now())
+    }
+
+    /// Counts a failed login; says how many its address had recently, this one included. `is_known`:
+    /// somebody has the name, so it may be shown to operators.
+    pub fn count_failure(&self, user: &str, is_known: bool, peer: IpAddr) -> u32 {
+        if self.is_safe(peer) {
+            return 0;
+        }
+        let now = SystemTime::now();
+        let address = Subject::address(peer);
+        let mut subjects = vec![(address, None), (Subject::network_of(peer), None)];
+        let mut table = self.table();
+        if !table.policy().safe_users.iter().any(|safe| safe == user) {
+            subjects.push((Subject::user(user), is_known.then_some(user)));
+        }
+        let before = table.failures(&address, now);
+        for (subject, name) in subjects {
+            if let Some(ban) = table.fail(subject, name, now) {
+                self.announce(&ban);
+            }
+        }
+        // A ban empties the count.
+        table.failures(&address, now).max(before + 1)
+    }
+
+    /// Everybody who is banned now.
+    pub fn list(&self) -> Vec<Ban> {
+        let mut bans = self.table().list(SystemTime::now());
+        bans.sort_by_key(|ban| (ban.until, ban.subject));
+        bans
+    }
+
+    /// Bans somebody for `length`, from now on; replaces a ban that is there. Sessions that are
+    /// logged in go on. Safe networks stay safe.
+    pub fn add(&self, subject: Subject, name: Option<&str>, length: Duration) -> Option<Ban> {
+        let now = SystemTime::now();
+        let until = now.checked_add(length)?;
+        let mut table = self.table();
+        table.add(subject, name, until, BannedBy::Operator, now);
+        let ban = table.ban(&subject, now)?;
+        self.announce(&ban);
+        Some(ban)
+    }
+
+    /// Ends a ban and forgets the failures behind it; says whether there was one.
+    pub fn lift(&self, subject: &Subject) -> bool {
+        let lifted = self.table().lift(subject, SystemTime::now());
+        if lifted {
+            self.unsaved.store(true, Ordering::Relaxed);
+            tracing::info!(%subject, "ban lifted");
+        }
+        lifted
+    }
+
+    /// Keeps metrics and state file up to date until the drain is over, which is when `stop` ends.
+    pub async fn keep(self: Arc<Self>, drain: Drain) {
+        let mut round = 0_u32;
+        loop {
+            let last = tokio::select! {
+                biased;
+                () = drain.begun() => true,
+                () = tokio::time::sleep(PERIOD) => false,
+            };
+            round = round.wrapping_add(1);
+            self.measure(round.is_multiple_of(PRUNE_EVERY));
+            self.save().await;
+            if last {
+                return;
+            }
+        }
+    }
+
+    /// Sets the gauges and, if told to, forgets what is over.
+    fn measure(&self, prune: bool) {
+        let now = SystemTime::now();
+        let mut table = self.table();
+        if prune {
+            table.prune(now);
+        }
+        let mut counts = [("address", 0), ("network", 0), ("user", 0)];
+        for ban in table.list(now) {
+            if let Some((_, count)) = counts
+                .iter_mut()
+                .find(|(kind, _)| *kind == ban.subject.kind())
+            {
+                *count += 1;
+            }
+        }
+        drop(table);
+        for (subject, count) in counts {
+            let label = BanLabels { subject };
+            self.metrics.bans.get_or_create(&label).set(count);
+        }
+    }
+
+    async fn save(&self) {
+        let Some(file) = &self.state_file else {
+            return;
+        };
+        if !self.unsaved.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (shown, file) = (file.display().to_string(), file.clone());
+        let bans = self.table().remembered().collect();
+        let saved = tokio::task::spawn_blocking(move || state::save(&file, bans)).await;
+        let problem = match saved {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        // Tried again in a second.
+        self.unsaved.store(true, Ordering::Relaxed);
+        tracing::error!(file = shown, problem, "bans cannot be saved");
+    }
+
+    fn announce(&self, ban: &Ban) {
+        self.unsaved.store(true, Ordering::Relaxed);
+        let subject = ban.subject.kind();
+        let label = BanLabels { subject };
+        self.metrics.bans_started.get_or_create(&label).inc();
+        let length = ban.until.duration_since(ban.since).unwrap_or_default();
+        tracing::warn!(
+            subject = %ban.subject,
+            name = ban.name.as_deref(),
+            count = ban.count,
+            seconds = length.as_secs(),
+            by = ban.by.label(),
+            "banned"
+        );
+    }
+
+    fn is_safe(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        let table = self.table();
+        let mut networks = table.policy().safe_networks.iter();
+        networks.any(|network| network.contains(&peer))
+    }
+
+    /// Held for a few moves at a time and never over I/O.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
