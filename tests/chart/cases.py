@@ -45,7 +45,7 @@ EVERYTHING = {
         "externalTrafficPolicy": "Cluster",
         "maxPorts": 20,
     },
-    "perPod": {"serviceAnnotations": [{"example.com/address": "203.0.113.10"}], "podManagementPolicy": "OrderedReady"},
+    "perPod": {"entry": "shared", "serviceAnnotations": [{"example.com/address": "203.0.113.10"}], "podManagementPolicy": "OrderedReady"},
     "proxyProtocol": {"enabled": True, "trustedNetworks": ["10.0.0.0/8"]},
     "tls": {
         "certManager": {
@@ -107,12 +107,14 @@ CASES = {
         },
     ),
     "perpod": merged(BASE, {"topology": "perPod", "replicas": 3}),
-    "perpod-own": merged(
+    "perpod-one-address": merged(
+        BASE, {"topology": "perPod", "replicas": 2, "perPod": {"entry": "oneAddress", "address": "203.0.113.5"}}
+    ),
+    "perpod-annotation": merged(
         BASE,
         {
             "topology": "perPod",
             "replicas": 2,
-            "perPod": {"entry": "own"},
             "publicAddress": {"from": "annotation"},
             "terminationGracePeriodSeconds": 600,
         },

@@ -1,4 +1,5 @@
-"""README.md and values.schema.json of the chart, made from the comments in values.yaml.
+"""What of the chart is made from other files: README.md and values.schema.json from the comments in values.yaml, the
+keys that `config` may have from config.example.yaml.
 
 A comment `# --` begins the description of the key below it; `# @schema {…}` adds to the JSON schema
 that the default's type implies. Tables are closed unless their schema says otherwise.
@@ -9,7 +10,7 @@ import re
 
 import yaml
 
-from release import CHART
+from release import CHART, ROOT
 
 KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):(?: |$)")
 TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object", type(None): "null"}
@@ -29,8 +30,16 @@ def generated():
     header = (CHART / "README.header.md").read_text()
     return {
         "values.schema.json": json.dumps(schema, indent=2) + "\n",
+        "files/config-keys.txt": " ".join(_config_keys()) + "\n",
         "README.md": header + "\n" + "\n".join(_table(values, (), comments)) + "\n",
     }
+
+
+def _config_keys():
+    """Top-level keys of the server's configuration, less those that the chart makes."""
+    example = (ROOT / "config.example.yaml").read_text()
+    keys = re.findall(r"^#?([a-z_]+):(?: |$)", example, re.MULTILINE)
+    return [key for key in dict.fromkeys(keys) if key not in {"listeners", "admin"}]
 
 
 def _comments(text):

@@ -17,6 +17,7 @@ def _config(**changes):
 
 
 PER_POD = {"topology": "perPod", "replicas": 2}
+SHARED = {**PER_POD, "perPod": {"entry": "shared"}}
 
 # name -> (values, expected lines)
 REFUSALS = {
@@ -59,6 +60,17 @@ REFUSALS = {
     "more annotations than pods": (
         _with(**PER_POD, perPod={"serviceAnnotations": [{}, {}, {}]}),
         ["perPod.serviceAnnotations: has 3 entries for 2 pods"],
+    ),
+    "one address without an address": (
+        _with(**PER_POD, perPod={"entry": "oneAddress"}, service={"type": "ClusterIP"}),
+        [
+            "perPod.address: missing with perPod.entry oneAddress; reserve an IPv4 address for all Services",
+            "perPod.entry: oneAddress with service.type ClusterIP; only load balancers can give several Services one address",
+        ],
+    ),
+    "an address for nobody": (
+        _with(**PER_POD, perPod={"address": "203.0.113.5"}),
+        ["perPod.address: only for topology perPod with entry oneAddress"],
     ),
     "no listener": (
         _with(listeners={"explicit": {"enabled": False}, "implicit": {"enabled": False}}),
@@ -150,10 +162,10 @@ REFUSALS = {
         ["publicAddress.from: proxy without proxyProtocol.enabled"],
     ),
     "PROXY address of another Service": (
-        _with(**PER_POD, publicAddress={"from": "proxy"}, proxyProtocol={"enabled": True, "trustedNetworks": ["10.0.0.0/8"]}),
+        _with(**SHARED, publicAddress={"from": "proxy"}, proxyProtocol={"enabled": True, "trustedNetworks": ["10.0.0.0/8"]}),
         [
             "publicAddress.from: proxy with perPod.entry shared, whose header names the shared address and not the pod's; "
-            "use service, values or names, or perPod.entry: own"
+            "use service, values or names, or another perPod.entry"
         ],
     ),
     "address of the pod": (
@@ -165,11 +177,11 @@ REFUSALS = {
         ["serviceAccount: publicAddress.from service needs a ServiceAccount that may read the Service; create one or name one"],
     ),
     "EPSV to another address": (
-        _with(**PER_POD, service={"ipFamilyPolicy": "PreferDualStack"}, config=merged(STORE, {"profiles": {"p": {"epsv": "on"}}})),
+        _with(**SHARED, service={"ipFamilyPolicy": "PreferDualStack"}, config=merged(STORE, {"profiles": {"p": {"epsv": "on"}}})),
         [
             "service.ipFamilyPolicy: PreferDualStack with perPod.entry shared; IPv6 clients use EPSV, whose reply cannot name "
-            "the pod's address; use perPod.entry: own",
-            "config.profiles.p.epsv: on with perPod.entry shared; the reply to EPSV cannot name the pod's address; use perPod.entry: own",
+            "the pod's address; use another perPod.entry",
+            "config.profiles.p.epsv: on with perPod.entry shared; the reply to EPSV cannot name the pod's address; use another perPod.entry",
         ],
     ),
     "PROXY protocol from anybody": (

@@ -11,6 +11,8 @@
 {{- $address = index $values.publicAddress.values (int .ordinal) -}}
 {{- else if eq $from "names" -}}
 {{- $address = dict "dns" (index $values.publicAddress.names (int .ordinal)) -}}
+{{- else if eq $from "one" -}}
+{{- $address = $values.perPod.address -}}
 {{- else if eq $from "proxy" -}}
 {{- $address = "from_proxy" -}}
 {{- else if eq $from "hostIP" -}}

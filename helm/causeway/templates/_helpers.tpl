@@ -104,6 +104,8 @@ equal pieces, a remainder stays unused. Arguments: root, ordinal, index of the l
 {{- .Values.publicAddress.from -}}
 {{- else if eq .Values.topology "hostNetwork" -}}
 connection
+{{- else if include "causeway.oneAddress" . -}}
+one
 {{- else if eq .Values.service.type "LoadBalancer" -}}
 service
 {{- else if eq .Values.service.type "ClusterIP" -}}
@@ -135,6 +137,13 @@ true
 {{- define "causeway.gracePeriod" -}}
 {{- $needed := add (int .Values.preStopSeconds) (include "causeway.drainSeconds" . | int) 40 -}}
 {{- .Values.terminationGracePeriodSeconds | default $needed | int -}}
+{{- end -}}
+
+{{/* All Services have the same address. */}}
+{{- define "causeway.oneAddress" -}}
+{{- if and (eq .Values.topology "perPod") (eq .Values.perPod.entry "oneAddress") -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{/* Control connections come in by another address than data connections. */}}

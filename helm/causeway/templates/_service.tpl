@@ -9,6 +9,10 @@ externalTrafficPolicy: {{ $service.externalTrafficPolicy }}
 {{- with $service.loadBalancerClass }}
 loadBalancerClass: {{ . }}
 {{- end }}
+{{- if include "causeway.oneAddress" .root }}
+# Deprecated, and still what load balancers of every cloud look at.
+loadBalancerIP: {{ .root.Values.perPod.address }}
+{{- end }}
 allocateLoadBalancerNodePorts: {{ $service.allocateNodePorts }}
 {{- with $service.sourceRanges }}
 loadBalancerSourceRanges:

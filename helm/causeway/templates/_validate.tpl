@@ -33,6 +33,17 @@ message. The schema has looked at types before. */}}
 {{- $problems = append $problems (printf "perPod.serviceAnnotations: has %d entries for %d pods" (len $v.perPod.serviceAnnotations) $pods) -}}
 {{- end -}}
 
+{{- if include "causeway.oneAddress" . -}}
+{{- if not $v.perPod.address -}}
+{{- $problems = append $problems "perPod.address: missing with perPod.entry oneAddress; reserve an IPv4 address for all Services" -}}
+{{- end -}}
+{{- if ne $v.service.type "LoadBalancer" -}}
+{{- $problems = append $problems (printf "perPod.entry: oneAddress with service.type %s; only load balancers can give several Services one address" $v.service.type) -}}
+{{- end -}}
+{{- else if $v.perPod.address -}}
+{{- $problems = append $problems "perPod.address: only for topology perPod with entry oneAddress" -}}
+{{- end -}}
+
 {{/* Listeners and ports. */}}
 {{- if not $names -}}
 {{- $problems = append $problems "listeners: enable explicit, implicit or both" -}}
@@ -127,7 +138,7 @@ message. The schema has looked at types before. */}}
 {{- $problems = append $problems "publicAddress.from: proxy without proxyProtocol.enabled" -}}
 {{- end -}}
 {{- if and (eq $from "proxy") (include "causeway.splitAddresses" .) -}}
-{{- $problems = append $problems "publicAddress.from: proxy with perPod.entry shared, whose header names the shared address and not the pod's; use service, values or names, or perPod.entry: own" -}}
+{{- $problems = append $problems "publicAddress.from: proxy with perPod.entry shared, whose header names the shared address and not the pod's; use service, values or names, or another perPod.entry" -}}
 {{- end -}}
 {{- if and (eq $from "connection") (ne $v.topology "hostNetwork") (ne $v.service.type "ClusterIP") -}}
 {{- $problems = append $problems "publicAddress.from: connection is the pod's own address here, which clients outside the cluster cannot reach" -}}
@@ -137,12 +148,12 @@ message. The schema has looked at types before. */}}
 {{- end -}}
 {{- if include "causeway.splitAddresses" . -}}
 {{- if and $v.service.ipFamilyPolicy (ne $v.service.ipFamilyPolicy "SingleStack") -}}
-{{- $problems = append $problems (printf "service.ipFamilyPolicy: %s with perPod.entry shared; IPv6 clients use EPSV, whose reply cannot name the pod's address; use perPod.entry: own" $v.service.ipFamilyPolicy) -}}
+{{- $problems = append $problems (printf "service.ipFamilyPolicy: %s with perPod.entry shared; IPv6 clients use EPSV, whose reply cannot name the pod's address; use another perPod.entry" $v.service.ipFamilyPolicy) -}}
 {{- end -}}
 {{- range $name, $profile := (get $config "profiles" | default dict) -}}
 {{- if hasKey $profile "epsv" -}}
 {{- if has (toString (get $profile "epsv")) (list "on" "true") -}}
-{{- $problems = append $problems (printf "config.profiles.%s.epsv: on with perPod.entry shared; the reply to EPSV cannot name the pod's address; use perPod.entry: own" $name) -}}
+{{- $problems = append $problems (printf "config.profiles.%s.epsv: on with perPod.entry shared; the reply to EPSV cannot name the pod's address; use another perPod.entry" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -181,7 +192,7 @@ message. The schema has looked at types before. */}}
 {{- $problems = append $problems (printf "config.%s: the chart makes it; use the chart's own `%s`" $key $key) -}}
 {{- end -}}
 {{- end -}}
-{{- $known := splitList " " (include "causeway.configKeys" .) -}}
+{{- $known := splitList " " (.Files.Get "files/config-keys.txt" | trim) -}}
 {{- range $key, $_ := $config -}}
 {{- if and (not (has $key $known)) (not (has $key (list "listeners" "admin"))) -}}
 {{- $problems = append $problems (printf "config.%s: unknown key; known here: %s" $key (join ", " $known)) -}}
@@ -228,10 +239,4 @@ message. The schema has looked at types before. */}}
 {{- if $problems -}}
 {{- fail (printf "\n\ncauseway cannot work like this:\n- %s\n" (join "\n- " $problems)) -}}
 {{- end -}}
-{{- end -}}
-
-{{/* Top-level keys of the server's configuration that may stand under `config`; `tests/helm` compares them
-with config.example.yaml. */}}
-{{- define "causeway.configKeys" -}}
-profiles tls users backends mounts limits timeouts log
 {{- end -}}
