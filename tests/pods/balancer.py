@@ -1,0 +1,91 @@
+"""A layer 4 load balancer, as `ip netns exec … balancer.py`, for the Services of one StatefulSet.
+
+Standard input has one JSON object per line: first {"proxy": bool, "services": [{"address", "port", "target",
+"pod"}]}, where `pod` is null for ports that are spread over the ready pods; then {"pods": {"0": ADDRESS}, "ready":
+[0, …]} whenever something changes. Each is answered with {"connections": {"0": {"control": n, "data": n}}} on
+standard output. Connections reach the pods from the balancer's own address, with a PROXY header (version 2) before
+them if asked to; running ones are never touched.
+"""
+
+import asyncio
+import ipaddress
+import itertools
+import json
+import struct
+import sys
+
+CHUNK = 1 << 16
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+class Balancer:
+    def __init__(self, proxy):
+        self.proxy = proxy
+        self.pods, self.ready, self.connections = {}, [], {}
+        self.turns = itertools.count()
+
+    async def serve(self, services):
+        for service in services:
+            handler = self.handler(service)
+            await asyncio.start_server(handler, service["address"], service["port"], backlog=512)
+
+    def change(self, state):
+        self.pods, self.ready = state["pods"], state["ready"]
+
+    def handler(self, service):
+        async def handle(reader, writer):
+            pod = service["pod"]
+            kind = "control" if pod is None else "data"
+            if pod is None:
+                if not self.ready:
+                    return writer.transport.abort()
+                pod = self.ready[next(self.turns) % len(self.ready)]
+            try:
+                upstream = await asyncio.open_connection(self.pods[str(pod)], service["target"])
+            except (OSError, KeyError):
+                return writer.transport.abort()
+            counted = self.connections.setdefault(str(pod), {"control": 0, "data": 0})
+            counted[kind] += 1
+            if self.proxy:
+                upstream[1].write(_header(writer))
+            await asyncio.gather(_copy(reader, upstream[1]), _copy(upstream[0], writer))
+            for each in (writer, upstream[1]):
+                each.close()
+
+        return handle
+
+
+def _header(writer):
+    """PROXY protocol 2, TCP over IPv4."""
+    source, destination = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+    addresses = b"".join(ipaddress.ip_address(each[0]).packed for each in (source, destination))
+    body = addresses + struct.pack("!HH", source[1], destination[1])
+    return SIGNATURE + b"\x21\x11" + struct.pack("!H", len(body)) + body
+
+
+async def _copy(reader, writer):
+    """Bytes and ends as they come: an end as an end, a reset as a reset."""
+    try:
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    setup = json.loads(await lines.readline())
+    balancer = Balancer(setup["proxy"])
+    await balancer.serve(setup["services"])
+    print("{}", flush=True)
+    while line := await lines.readline():
+        balancer.change(json.loads(line))
+        print(json.dumps({"connections": balancer.connections}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
