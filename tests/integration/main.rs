@@ -22,6 +22,8 @@ mod client_certificates;
 mod conformance;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
+/// Alerts and dashboard, which are shipped beside the binary.
+mod deploy;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
 /// Limits, bans and bandwidth: what guessers and crowds meet.

@@ -31,11 +31,25 @@ install_packages() {
     install_debian_packages "${missing[@]}"
 }
 
+# What checks the alerts, the unit file and the scripts.
+install_ship_packages() {
+    local missing
+    mapfile -t missing < <(packages_of_missing promtool:prometheus shellcheck:shellcheck systemd-analyze:systemd)
+    install_debian_packages "${missing[@]}"
+}
+
+# What builds and runs images.
+install_image_packages() {
+    local missing
+    mapfile -t missing < <(packages_of_missing buildah:buildah podman:podman runc:runc)
+    install_debian_packages "${missing[@]}"
+}
+
 install_python_packages() {
-    if ! tests/.venv/bin/python -c 'import boto3' 2> /dev/null; then
+    if ! tests/.venv/bin/python -c 'import boto3, yaml' 2> /dev/null; then
         rm -rf tests/.venv
         python3 -m venv tests/.venv
-        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2'
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2' 'pyyaml>=6,<7'
     fi
     # For tests that call `python3`.
     PATH="$PWD/tests/.venv/bin:$PATH"
