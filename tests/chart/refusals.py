@@ -25,7 +25,7 @@ REFUSALS = {
         {},
         [
             "tls: no certificate; set tls.existingSecret, tls.certManager.enabled, or config.tls with a file from extraVolumes",
-            "users: nobody could log in; set users.existingSecret, users.inline or config.users",
+            "users: nobody could log in; set users.existingSecret, users.inline, config.users or config.auth",
             "config.backends: name at least one store",
             "config.mounts: one mount must be `/`",
         ],

@@ -1,9 +1,10 @@
 """A layer 4 load balancer, as `ip netns exec … balancer.py`, for the Services of one StatefulSet.
 
-Standard input has one JSON object per line: first {"proxy": bool, "services": [{"address", "port", "target",
-"pod"}]}, where `pod` is null for ports that are spread over the ready pods; then {"pods": {"0": ADDRESS}, "ready":
-[0, …]} whenever something changes. Each is answered with {"connections": {"0": {"control": n, "data": n}}} on
-standard output. Connections reach the pods from the balancer's own address, with a PROXY header (version 2) before
+Standard input has one JSON object per line: first {"proxy": bool, "services": [{"address", "port", "target", "pod",
+"kind"}]}, where `pod` is null for ports that are spread over the ready pods and `kind` is control or data; then
+{"pods": {"0": ADDRESS}, "ready": [0, …]} whenever something changes. Each is answered with
+{"connections": {"0": {"control": n, "data": n}}} on standard output. A control port of one pod that is not ready is
+closed, as its clients would find it. Connections reach the pods from the balancer's own address, with a PROXY header (version 2) before
 them if asked to; running ones are never touched.
 """
 
@@ -23,19 +24,38 @@ class Balancer:
         self.proxy = proxy
         self.pods, self.ready, self.connections = {}, [], {}
         self.turns = itertools.count()
+        # asyncio forgets tasks whose connection is gone, and with them the other half of the pair.
+        self.tasks = set()
+        # Control ports of one pod, with their listening sockets while it is ready.
+        self.own = []
 
     async def serve(self, services):
         for service in services:
-            handler = self.handler(service)
-            await asyncio.start_server(handler, service["address"], service["port"], backlog=512)
+            if service["kind"] == "control" and service["pod"] is not None:
+                self.own.append([service, None])
+            else:
+                await self.listen(service)
 
-    def change(self, state):
+    async def listen(self, service):
+        return await asyncio.start_server(self.handler(service), service["address"], service["port"], backlog=512)
+
+    async def change(self, state):
         self.pods, self.ready = state["pods"], state["ready"]
+        for entry in self.own:
+            service, socket = entry
+            if (service["pod"] in self.ready) == (socket is not None):
+                continue
+            if socket:
+                socket.close()
+            entry[1] = None if socket else await self.listen(service)
 
     def handler(self, service):
         async def handle(reader, writer):
+            task = asyncio.current_task()
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
             pod = service["pod"]
-            kind = "control" if pod is None else "data"
+            kind = service["kind"]
             if pod is None:
                 if not self.ready:
                     return writer.transport.abort()
@@ -83,7 +103,7 @@ async def main():
     await balancer.serve(setup["services"])
     print("{}", flush=True)
     while line := await lines.readline():
-        balancer.change(json.loads(line))
+        await balancer.change(json.loads(line))
         print(json.dumps({"connections": balancer.connections}), flush=True)
 
 

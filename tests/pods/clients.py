@@ -6,9 +6,12 @@ import subprocess
 import threading
 import time
 
-from network import SHARED, inside
+from network import SHARED, inside, own_address
 
 PASSWORD = "secret123"
+# Of the addresses of all pods, where each has its own.
+NAME = "ftp.example.com"
+PODS = 3
 # Most files are small, some take as long as a pod needs to go.
 SIZES = (0, 1, 1000, 60_000, 300_000, 2_000_000)
 LARGE = 6_000_000
@@ -18,12 +21,11 @@ LARGE_RATE = 750_000
 class Load:
     """Workers that transfer file after file until they are told to stop."""
 
-    def __init__(self, namespace, directory, authority, workers, follow):
+    def __init__(self, namespace, directory, authority, workers, entry):
         self.failures, self.uploads, self.downloads = [], {}, 0
         self.running = 0
         self._namespace, self._directory, self._authority = namespace, directory, authority
-        # Whether curl must be told to follow the address in the reply to PASV.
-        self._follow = follow
+        self._entry = entry
         self._lock, self._enough = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(number,)) for number in range(workers)]
         for thread in self._threads:
@@ -87,33 +89,43 @@ class Load:
             command, url = self._curl(mode)
             return [*command, *limit, "--upload-file", path, url + name]
         limit = [f"set net:limit-rate {LARGE_RATE}"] if slow else []
-        return _lftp(mode, self._authority, *limit, f"put {path} -o {name}")
+        return self._lftp(mode, *limit, f"put {path} -o {name}")
 
     def _download(self, client, mode, path, name):
         if client == "curl":
             command, url = self._curl(mode)
             return [*command, "--output", path, url + name]
-        return _lftp(mode, self._authority, f"get {name} -o {path}")
+        return self._lftp(mode, f"get {name} -o {path}")
 
     def _curl(self, mode):
         scheme, port = ("ftp", 21) if mode == "explicit" else ("ftps", 990)
         # No --retry: what fails counts.
         command = ["curl", "--silent", "--show-error", "--cacert", self._authority, "--user", f"device:{PASSWORD}"]
-        follow = ["--no-ftp-skip-pasv-ip"] if self._follow else []
-        return [*command, *follow, *(["--ssl-reqd"] if mode == "explicit" else [])], f"{scheme}://{SHARED}:{port}/"
+        command += ["--ssl-reqd"] if mode == "explicit" else []
+        # Not by default: a hostile server could name anybody's address.
+        command += ["--no-ftp-skip-pasv-ip"] if self._entry == "shared" else []
+        if self._entry != "own":
+            return command, f"{scheme}://{SHARED}:{port}/"
+        # As DNS gives them, in any order; curl takes the next one where nobody listens.
+        addresses = [own_address(ordinal) for ordinal in range(PODS)]
+        random.shuffle(addresses)
+        return [*command, "--resolve", f"{NAME}:{port}:{','.join(addresses)}"], f"{scheme}://{NAME}:{port}/"
 
-
-def _lftp(mode, authority, *lines):
-    settings = [
-        f"set ssl:ca-file {authority}",
-        "set ftp:ssl-force true",
-        "set ftp:ssl-protect-data true",
-        # It may connect again, as its users have it; not for ever.
-        "set net:max-retries 3",
-        "set net:reconnect-interval-base 1",
-        "set net:timeout 30",
-        "set cmd:fail-exit true",
-        "set xfer:clobber true",
-    ]
-    scheme = "ftp" if mode == "explicit" else "ftps"
-    return ["lftp", "--norc", "-c", "; ".join([*settings, f"open -u device,{PASSWORD} {scheme}://{SHARED}", *lines])]
+    def _lftp(self, mode, *lines):
+        settings = [
+            f"set ssl:ca-file {self._authority}",
+            "set ftp:ssl-force true",
+            "set ftp:ssl-protect-data true",
+            # It may connect again, as its users have it; not for ever. A pod is away for seconds.
+            f"set net:max-retries {20 if self._entry == 'own' else 3}",
+            "set net:reconnect-interval-base 1",
+            "set net:reconnect-interval-multiplier 1",
+            "set net:timeout 30",
+            "set cmd:fail-exit true",
+            "set xfer:clobber true",
+        ]
+        scheme = "ftp" if mode == "explicit" else "ftps"
+        # One that keeps to one address.
+        host = own_address(random.randrange(PODS)) if self._entry == "own" else SHARED
+        session = [*settings, f"open -u device,{PASSWORD} {scheme}://{host}", *lines]
+        return ["lftp", "--norc", "-c", "; ".join(session)]

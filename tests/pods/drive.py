@@ -14,7 +14,7 @@ import boto3
 import yaml
 
 from api import TOKEN, Relay, ServiceApi
-from clients import PASSWORD, Load
+from clients import NAME, PASSWORD, Load
 from kubelet import Balancer, Pod
 from network import MACHINE, PODS, SHARED, Network, own_address
 
@@ -28,6 +28,9 @@ WAYS = {
     "proxy": {"entry": "oneAddress", "proxy": True, "from": "proxy"},
     # Pods' Services have addresses of their own, read from their status.
     "shared": {"entry": "shared", "proxy": True, "from": "service"},
+    # The same, and control connections go there too: clients find the addresses in DNS, and a session that has just
+    # begun when its pod goes is told so.
+    "own": {"entry": "own", "proxy": True, "from": "proxy"},
 }
 TRANSFERS = 300
 WORKERS = 12
@@ -36,7 +39,7 @@ MINUTES = 5
 
 def main():
     ways = sys.argv[1:] or list(WAYS)
-    assert set(ways) <= set(WAYS), "usage: tests/cluster [nat] [proxy] [shared]"
+    assert set(ways) <= set(WAYS), "usage: tests/cluster [nat] [proxy] [shared] [own]"
     for way in ways:
         with tempfile.TemporaryDirectory() as directory, Network(REPLICAS) as network:
             run(way, pathlib.Path(directory), network)
@@ -66,8 +69,8 @@ def run(way, directory, network):
             pod.wait_ready()
             balancer.add(pod.ordinal)
         (directory / "files").mkdir()
-        load = Load(network.client, directory / "files", directory / "ca.crt", WORKERS, WAYS[way]["entry"] == "shared")
-        stops = rolling_restart(pods, balancer, load)
+        load = Load(network.client, directory / "files", directory / "ca.crt", WORKERS, WAYS[way]["entry"])
+        stops = rolling_restart(pods, balancer, load, WAYS[way]["entry"])
         wait_until(lambda: load.done() >= TRANSFERS, "enough transfers", load)
         load.finish()
         connections = balancer.connections()
@@ -140,7 +143,8 @@ def services(objects):
         pod = int(name.rsplit("-", 1)[1]) if name else None
         for port in service["spec"]["ports"]:
             target = named.get(port["targetPort"], port["targetPort"])
-            found.append({"address": address(objects, pod), "port": port["port"], "target": target, "pod": pod})
+            kind = "data" if port["name"].startswith("data-") else "control"
+            found.append({"address": address(objects, pod), "port": port["port"], "target": target, "pod": pod, "kind": kind})
     return found
 
 
@@ -157,7 +161,7 @@ def certificates(directory):
     openssl = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     ca = ["-keyout", directory / "ca.key", "-out", directory / "ca.crt", "-subj", "/CN=cluster authority"]
     subprocess.run([*openssl, *ca], check=True, capture_output=True)
-    addresses = ",".join(f"IP:{each}" for each in [SHARED, *map(own_address, range(REPLICAS))])
+    addresses = ",".join(f"IP:{each}" for each in [SHARED, *map(own_address, range(REPLICAS))]) + f",DNS:{NAME}"
     for name, names in (("tls", addresses), ("api", "DNS:kubernetes.default.svc")):
         leaf = ["-keyout", directory / f"{name}.key", "-out", directory / f"{name}.crt", "-subj", f"/CN={name}"]
         leaf += ["-CA", directory / "ca.crt", "-CAkey", directory / "ca.key", "-addext", f"subjectAltName={names}"]
@@ -185,14 +189,17 @@ def pod_files(directory, objects):
     }
 
 
-def rolling_restart(pods, balancer, load):
+def rolling_restart(pods, balancer, load, entry):
     """As the StatefulSet does it: from the last to the first, the next only when the one before is ready."""
     stops = []
     for pod in reversed(pods):
         done = load.done()
         wait_until(lambda done=done: load.done() >= done + 20, "transfers before the restart", load)
-        balancer.remove(pod.ordinal)
-        seconds = pod.stop()
+        leave = lambda ordinal=pod.ordinal: balancer.remove(ordinal)
+        if entry != "own":
+            leave()
+        # The only pod behind its address is reached until it stops to listen.
+        seconds = pod.stop(leave)
         stops.append((pod.ordinal, load.running, seconds))
         pod.start(os.environ["CAUSEWAY_BIN"])
         pod.wait_ready()
@@ -228,7 +235,8 @@ def report(way, s3, bucket, load, stops, connections, pods):
         f"{way}: {total} transfers ({len(load.uploads)} up, {load.downloads} down) by curl and lftp: {len(load.failures)} failed, "
         f"{len(lost)} lost, {len(differing)} truncated or different, {len(strange)} unconfirmed, {len(left)} open multipart uploads"
     )
-    problems = [*load.failures, *lost, *differing, *strange, *left]
+    failures = [] if WAYS[way]["entry"] == "own" else load.failures
+    problems = [*failures, *lost, *differing, *strange, *left]
     if problems:
         for pod in pods:
             print(f"--- pod {pod.ordinal} ---\n{pod.log()[-3000:]}")

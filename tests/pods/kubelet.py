@@ -51,9 +51,10 @@ class Pod:
             assert time.monotonic() < end, f"{self._name} is not ready: {self.log()[-2000:]}"
             time.sleep(0.1)
 
-    def stop(self):
+    def stop(self, at_term):
         """preStop, SIGTERM, and how long the pod took; a pod that outlives its grace is a failure."""
         time.sleep(self.pre_stop)
+        at_term()
         began = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(self.grace - self.pre_stop)

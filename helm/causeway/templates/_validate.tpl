@@ -184,8 +184,8 @@ message. The schema has looked at types before. */}}
 {{- if and $v.users.existingSecret $v.users.inline -}}
 {{- $problems = append $problems "users: existingSecret and inline exclude each other" -}}
 {{- end -}}
-{{- if and (not (include "causeway.usersSecret" .)) (not (get $config "users")) -}}
-{{- $problems = append $problems "users: nobody could log in; set users.existingSecret, users.inline or config.users" -}}
+{{- if and (not (include "causeway.usersSecret" .)) (not (get $config "users")) (not (get $config "auth")) -}}
+{{- $problems = append $problems "users: nobody could log in; set users.existingSecret, users.inline, config.users or config.auth" -}}
 {{- end -}}
 {{- range $key := list "listeners" "admin" -}}
 {{- if hasKey $config $key -}}
