@@ -12,7 +12,7 @@ use crate::{
     engine::Surroundings,
     observe::metrics::Metrics,
     shutdown::Drain,
-    store::{self, Budget, Stores},
+    store::{self, Budget, Quotas, Stores},
 };
 
 /// What outlives every reload.
@@ -194,6 +194,7 @@ fn share(
         surroundings: Arc::new(Surroundings {
             authentication: Authentication::new(sources.collect()),
             mounts: config.mounts.clone(),
+            quotas: quotas(config, lasting, last),
             stores: Arc::new(stores),
             resume: config.uploads.resume,
         }),
@@ -208,6 +209,19 @@ fn share(
         drain: lasting.drain.clone(),
         registry: Arc::clone(&lasting.registry),
     }))
+}
+
+/// The numbers of quotas; they begin anew where they are about other stores.
+fn quotas(config: &Config, lasting: &Lasting, last: Option<&Serving>) -> Arc<Quotas> {
+    let recount = config.limits.quota_recount;
+    let kept = last
+        .filter(|last| last.config.backends == config.backends)
+        .map(|last| &last.shared.surroundings.quotas)
+        .filter(|quotas| quotas.recount() == recount);
+    match kept {
+        Some(quotas) => Arc::clone(quotas),
+        None => Arc::new(Quotas::new(recount, lasting.drain.clone())),
+    }
 }
 
 fn open_users(config: &Config, lasting: &Lasting) -> anyhow::Result<Arc<UserStore>> {

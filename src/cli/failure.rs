@@ -9,6 +9,8 @@ use crate::{auth::UsersError, config::ConfigErrors};
 pub(super) enum Failure {
     /// The operator's files are wrong; one line for each mistake. Exit code 3.
     Configuration(Vec<String>),
+    /// `explain` says no, on standard output. Exit code 4.
+    Denied,
     /// Something went wrong while running. Exit code 1.
     Runtime(anyhow::Error),
 }
@@ -17,6 +19,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Configuration(_) => ExitCode::from(3),
+            Self::Denied => ExitCode::from(4),
             Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
@@ -25,6 +28,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Denied => formatter.write_str("denied"),
             Self::Configuration(mistakes) => formatter.write_str(&mistakes.join("\n")),
             Self::Runtime(error) => write!(formatter, "causeway: {error:#}"),
         }

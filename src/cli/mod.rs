@@ -5,9 +5,11 @@
 
 mod check;
 mod demo;
+mod explain;
 mod failure;
 mod hash_password;
 mod serve;
+mod users;
 
 use std::{
     io::{self, Write as _},
@@ -24,7 +26,8 @@ Exit codes:
   0  done; for `serve` and `demo`: stopped by a signal, all transfers ended or drained
   1  failed while running, for example an address is taken
   2  wrong arguments
-  3  mistakes in the configuration, the users file or the certificates";
+  3  mistakes in the configuration, the users file or the certificates
+  4  `explain`: denied";
 
 /// An FTPS server whose disk is an object store.
 #[derive(Debug, Parser)]
@@ -60,6 +63,13 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Print what a user may do with a path, and the grant, mount or condition that decides it
+    Explain(explain::Arguments),
+    /// Users files
+    Users {
+        #[command(subcommand)]
+        command: users::Command,
+    },
     /// Read a password from the terminal or from standard input and print its hash for the users file
     HashPassword,
 }
@@ -70,13 +80,17 @@ pub fn main() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Demo { data, port } => demo::run(&data, port),
         Command::Check { config } => check::run(&config),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Users { command } => users::run(&command),
         Command::HashPassword => hash_password::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to hear that standard error is closed.
-            let _ = writeln!(io::stderr(), "{failure}");
+            // Nobody is left to hear that standard error is closed. What was denied is said already.
+            if !matches!(failure, Failure::Denied) {
+                let _ = writeln!(io::stderr(), "{failure}");
+            }
             failure.exit_code()
         }
     }
@@ -102,6 +116,9 @@ mod tests {
             "causeway demo --data d --port 0",
             "causeway check -c a.yaml",
             "causeway hash-password",
+            "causeway explain -c a.yaml alice STOR /x",
+            "causeway explain -c a.yaml --from ::1 --listener public --clear alice CWD /",
+            "causeway users import --from shadow a b",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -209,6 +209,8 @@ pub struct Limits {
     pub upload_memory_bytes: usize,
     /// Largest part of a file that HASH, XCRC and their kin read; default 1 GiB.
     pub checksum_bytes: u64,
+    /// After this, what lies in the mounts of an account with a quota is counted again; default 1 h.
+    pub quota_recount: Duration,
 }
 
 /// Deadlines.
@@ -296,6 +298,7 @@ impl Default for Limits {
             longest_login_delay: Duration::from_secs(10),
             upload_memory_bytes: 256 << 20,
             checksum_bytes: 1 << 30,
+            quota_recount: Duration::from_hours(1),
         }
     }
 }

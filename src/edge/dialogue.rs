@@ -88,7 +88,10 @@ pub(super) async fn carry_out(
             session.restart = offset;
             answer(350, format!("Restarting at {offset}"))
         }
-        Command::Allo(_) => answer(202, "No storage allocation needed"),
+        Command::Allo(bytes) => {
+            session.allocation = Some(bytes);
+            answer(202, "No storage allocation needed")
+        }
         Command::Pasv => passive(session).await,
         Command::Epsv(argument) => extended_passive(session, argument).await,
         Command::Pwd => {

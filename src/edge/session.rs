@@ -65,6 +65,8 @@ pub(super) struct Session {
     /// REST marker for the next transfer.
     pub(super) restart: u64,
     pub(super) rename_source: Option<VirtualPath>,
+    /// Bytes that ALLO announced for the next upload.
+    pub(super) allocation: Option<u64>,
     pub(super) facts: Facts,
     /// What HASH computes (OPTS HASH).
     pub(super) hash_algorithm: ChecksumAlgorithm,
@@ -168,6 +170,7 @@ impl Session {
             working_directory: VirtualPath::root(),
             restart: 0,
             rename_source: None,
+            allocation: None,
             facts: Facts::default(),
             hash_algorithm: ChecksumAlgorithm::Sha256,
             range: None,

@@ -18,7 +18,7 @@ use unftp_core::auth::{
 use crate::{
     access::{Account, Mount, Tree},
     auth::{Attempt, Authentication, Outcome},
-    store::{Abilities, Stores, View, backend::EngineUser, exchange::Exchange},
+    store::{Abilities, Quotas, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
 /// What a login is checked against and what a session gets; one for the whole process.
@@ -30,6 +30,8 @@ pub struct Surroundings {
     pub mounts: Vec<Mount>,
     /// The backends behind the mounts.
     pub stores: Arc<Stores>,
+    /// What lies in them, of accounts with a quota.
+    pub quotas: Arc<Quotas>,
     /// Interrupted uploads are kept.
     pub resume: bool,
 }
@@ -128,7 +130,8 @@ impl Authenticator for Login {
         };
         let tree = Tree::new(account, &self.surroundings.mounts);
         let surroundings = &self.surroundings;
-        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume);
+        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume)
+            .held_to(&surroundings.quotas);
         view.prepare_home().await;
         self.exchange.log_in(Arc::new(view));
         Ok(principal)

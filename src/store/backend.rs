@@ -91,6 +91,7 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
             let stat = incoming
                 .receive(&mut *wire as &mut dyn Wire, &progress, deadlines)
                 .await?;
+            view.uploaded(&path);
             Ok(Outcome::Found(stat))
         }
         Work::Download(outgoing, transport) => {

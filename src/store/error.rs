@@ -33,6 +33,10 @@ pub enum ErrorKind {
     OffsetBeyondEnd,
     /// Disk or quota full.
     StorageFull,
+    /// The account's own quota is used up.
+    QuotaExceeded,
+    /// More bytes than the account's files may have.
+    FileTooLarge,
     /// Too many requests; later may help.
     Busy,
     /// The store did not answer in time or cannot be reached.
@@ -152,6 +156,13 @@ impl ErrorKind {
                 Level::DEBUG,
             ),
             Self::StorageFull => (552, "Storage is full", "storage_full", Level::ERROR),
+            Self::QuotaExceeded => (552, "Quota exceeded", "quota_exceeded", Level::INFO),
+            Self::FileTooLarge => (
+                552,
+                "File is larger than allowed",
+                "file_too_large",
+                Level::INFO,
+            ),
             Self::Busy => (451, "Storage is busy, try again later", "busy", Level::WARN),
             Self::Unavailable => (
                 451,
@@ -300,6 +311,8 @@ mod tests {
                 Level::DEBUG,
             ),
             (ErrorKind::StorageFull, 552, "storage_full", Level::ERROR),
+            (ErrorKind::QuotaExceeded, 552, "quota_exceeded", Level::INFO),
+            (ErrorKind::FileTooLarge, 552, "file_too_large", Level::INFO),
             (ErrorKind::Busy, 451, "busy", Level::WARN),
             (ErrorKind::Unavailable, 451, "unavailable", Level::ERROR),
             (ErrorKind::Internal, 451, "internal", Level::ERROR),

@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod listing;
 mod local;
 mod object;
+mod quota;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
@@ -29,12 +30,13 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream::BoxStream};
 
 pub use self::budget::Budget;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
 pub use self::object::ObjectStore;
+pub use self::quota::{Quotas, Total};
 pub use self::view::{AppendFrom, Stores, View};
 use crate::{
     access::StoreKey,
@@ -265,6 +267,31 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn sweep(&self, age: Duration) -> Result<Swept> {
         let _ = age;
         Ok(Swept::default())
+    }
+
+    /// Bytes and number of all files below a directory, for quotas; nothing where it is missing. One
+    /// listing at a time, so that no tree fills the memory but by the names of its directories.
+    async fn total(&self, directory: &StoreKey) -> Result<Total> {
+        let mut total = Total::default();
+        let mut directories = vec![directory.clone()];
+        while let Some(directory) = directories.pop() {
+            let mut entries = match self.list(&directory).await {
+                // Removed meanwhile, or never made.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            while let Some(entry) = entries.next().await {
+                let entry = entry?;
+                match entry.stat.kind {
+                    Kind::File => {
+                        total.bytes = total.bytes.saturating_add(entry.stat.size);
+                        total.files += 1;
+                    }
+                    Kind::Directory => directories.push(directory.child(&entry.name)),
+                }
+            }
+        }
+        Ok(total)
     }
 
     /// Deletes a file; [`ErrorKind::NotFound`] if there is none, [`ErrorKind::IsADirectory`] for a directory.

@@ -4,14 +4,20 @@
 //! [`VirtualPath`], authorises it and only then touches a store. Called by the edge for the checks
 //! before a `150`, and by [`super::backend`] for what libunftp dispatches.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
     Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload,
-    listing::Permissions, transfer::Failure,
+    listing::Permissions,
+    quota::{Allowance, Metered, Quotas, Usage},
+    transfer::Failure,
 };
 use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
 
@@ -25,7 +31,15 @@ pub struct View {
     stores: Arc<Stores>,
     /// Interrupted uploads are kept and can be continued.
     resume: bool,
+    /// What lies in the writable mounts, where there is a quota.
+    quota: Option<(Arc<Quotas>, Arc<Usage>)>,
+    /// Files that this session has uploaded: it may look whether they arrived although it may list
+    /// nothing. The last [`OWN_UPLOADS`] of them.
+    own: Arc<Mutex<VecDeque<VirtualPath>>>,
 }
+
+/// Uploads that a session without the right to list can look at.
+const OWN_UPLOADS: usize = 256;
 
 type Outcome<T> = std::result::Result<T, Failure>;
 
@@ -36,6 +50,38 @@ impl View {
             tree,
             stores,
             resume,
+            quota: None,
+            own: Arc::default(),
+        }
+    }
+
+    /// The same, held to the account's quota.
+    #[must_use]
+    pub fn held_to(self, quotas: &Arc<Quotas>) -> Self {
+        let usage = quotas.of(&self.tree, &self.stores);
+        let quota = usage.map(|usage| (Arc::clone(quotas), usage));
+        Self { quota, ..self }
+    }
+
+    /// A file of this session has arrived.
+    pub fn uploaded(&self, path: &VirtualPath) {
+        let mut own = self.own();
+        if own.len() >= OWN_UPLOADS {
+            own.pop_front();
+        }
+        own.push_back(path.clone());
+    }
+
+    fn own(&self) -> MutexGuard<'_, VecDeque<VirtualPath>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key of what the account may look at: what it may list, and its own uploads.
+    fn visible(&self, path: &VirtualPath) -> std::result::Result<StoreKey, Denied> {
+        match self.tree.authorise(Action::List, path) {
+            Err(denied) if !self.own().contains(path) => Err(denied),
+            Err(_) => self.tree.authorise(Action::Write, path),
+            key => key,
         }
     }
 
@@ -60,7 +106,7 @@ impl View {
     /// Key and rights of a path, for the `unique` and `perm` facts (RFC 3659 §7.5); `None` where
     /// nothing is mounted.
     pub fn describe(&self, path: &VirtualPath) -> Option<(StoreKey, Permissions)> {
-        let key = self.tree.authorise(Action::List, path).ok()?;
+        let key = self.visible(path).ok()?;
         Some((
             key,
             Permissions {
@@ -85,7 +131,7 @@ impl View {
 
     /// Stats a file or directory.
     pub async fn stat(&self, path: &VirtualPath) -> Outcome<Stat> {
-        match self.tree.authorise(Action::List, path) {
+        match self.visible(path) {
             Ok(key) => self.stat_or_mount(path, &key).await,
             Err(Denied::NotMounted) if self.leads_to_mount(path) => Ok(directory()),
             Err(denied) => Err(denied.into()),
@@ -104,19 +150,23 @@ impl View {
     /// Stats as SIZE, MDTM and MLST show it: what is kept of the account's own interrupted upload
     /// stands in for the file, so that the client goes on from there.
     pub async fn stat_or_kept(&self, path: &VirtualPath) -> Outcome<Stat> {
+        let stat = self.stat(path).await;
         if !self.resume {
-            return self.stat(path).await;
+            return stat;
         }
-        let stat = match self.stat(path).await {
-            Err(Failure::Store(error)) if error.kind() == ErrorKind::NotFound => Err(error),
-            stat => Ok(stat?),
+        // Who may list nothing may still go on with what it began.
+        let may_be_kept = match &stat {
+            Ok(_) | Err(Failure::Denied(Denied::NotGranted(_) | Denied::Rule { .. })) => true,
+            Err(Failure::Store(error)) => error.kind() == ErrorKind::NotFound,
+            Err(_) => false,
         };
-        if let Ok((store, key)) = self.located(Action::Write, path)
+        if may_be_kept
+            && let Ok((store, key)) = self.located(Action::Write, path)
             && let Some(kept) = self.kept(store, &key, stat.as_ref().ok()).await?
         {
             return Ok(kept);
         }
-        Ok(stat?)
+        stat
     }
 
     /// What is kept of the account's own interrupted upload. A file that was completed since then has
@@ -227,11 +277,12 @@ impl View {
 
     /// Begins to replace or create a file (`append: None`), or to continue the present one from
     /// `append` bytes on ([`AppendFrom::End`]: all it has). Where interrupted uploads are kept, the
-    /// account's own comes before the present file.
+    /// account's own comes before the present file. `announced` is what ALLO said of its size.
     pub async fn write(
         &self,
         path: &VirtualPath,
         append: Option<AppendFrom>,
+        announced: Option<u64>,
     ) -> Outcome<Box<dyn Upload>> {
         // Asked for with the weakest right first: a read-only account gets no hint about what exists.
         let (store, key) = self.located(Action::Write, path)?;
@@ -252,9 +303,13 @@ impl View {
                 if present.is_some() {
                     self.located(Action::Overwrite, path)?;
                 }
-                return Ok(store.resume(&key, &self.account().name, offset).await?);
+                let replaced = present.as_ref().map(|present| present.size);
+                let allowance = self.allowance(replaced, offset).await?;
+                let upload = store.resume(&key, &self.account().name, offset).await?;
+                return Ok(metered(upload, allowance));
             }
         }
+        let replaced = present.as_ref().map(|present| present.size);
         let base = match (append, present) {
             (None | Some(AppendFrom::End | AppendFrom::Offset(0)), None) => Base::Empty,
             (Some(AppendFrom::Offset(_)), None) => {
@@ -273,28 +328,96 @@ impl View {
                 if bytes > stat.size {
                     return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write").into());
                 }
+                // What lies behind the restart position is replaced.
+                if bytes < stat.size {
+                    self.located(Action::Overwrite, path)?;
+                }
                 Base::Present {
                     bytes,
                     version: stat.version,
                 }
             }
         };
+        let kept = match &base {
+            Base::Empty => 0,
+            Base::Present { bytes, .. } => *bytes,
+        };
+        let allowance = self.allowance(replaced, kept).await?;
         let keep = self.resume && base == Base::Empty;
         let file = NewFile {
+            // Who may not overwrite must not do so by being slower than another upload.
+            exclusive: replaced.is_none() && self.located(Action::Overwrite, path).is_err(),
             base,
+            expected_bytes: announced,
             surveyed: true,
             ..NewFile::default()
         };
-        if keep {
-            return Ok(store.write_kept(&key, file, &self.account().name).await?);
+        let upload = if keep {
+            store.write_kept(&key, file, &self.account().name).await?
+        } else {
+            store.write(&key, file).await?
+        };
+        Ok(metered(upload, allowance))
+    }
+
+    /// What an upload may grow to that begins with `kept` bytes in the place of a file of `replaced`
+    /// bytes; `None` for whatever size.
+    async fn allowance(&self, replaced: Option<u64>, kept: u64) -> Outcome<Option<Allowance>> {
+        let account = self.account();
+        let usage = match &self.quota {
+            None if account.limits.file_bytes.is_none() => return Ok(None),
+            None => None,
+            Some((quotas, usage)) => {
+                quotas.ready(usage).await?;
+                Some(Arc::clone(usage))
+            }
+        };
+        let most = account.limits.file_bytes;
+        Ok(Some(Allowance::new(
+            usage,
+            account.quota,
+            most,
+            replaced,
+            kept,
+        )?))
+    }
+
+    /// Whether a file of `bytes` bytes, which a client has announced (ALLO), could be stored at `path`.
+    pub async fn fits(&self, path: &VirtualPath, bytes: u64) -> Outcome<()> {
+        let (store, key) = self.located(Action::Write, path)?;
+        if self
+            .account()
+            .limits
+            .file_bytes
+            .is_some_and(|most| bytes > most)
+        {
+            return Err(StoreError::new(ErrorKind::FileTooLarge, "write").into());
         }
-        Ok(store.write(&key, file).await?)
+        let Some((quotas, usage)) = &self.quota else {
+            return Ok(());
+        };
+        quotas.ready(usage).await?;
+        let replaced = match store.stat(&key).await {
+            Ok(stat) => stat.size,
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error.into()),
+        };
+        match usage.free(self.account().quota) {
+            Some(free) if bytes.saturating_sub(replaced) > free => {
+                Err(StoreError::new(ErrorKind::QuotaExceeded, "write").into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a file, and what is kept of an interrupted upload of it.
     pub async fn remove_file(&self, path: &VirtualPath) -> Outcome<()> {
         let (store, key) = self.located(Action::Delete, path)?;
+        let size = self.counted_size(store, &key).await;
         let removed = store.remove_file(&key).await;
+        if removed.is_ok() {
+            self.count_removed(size);
+        }
         if self.resume && store.forget(&key, &self.account().name).await? {
             return match removed {
                 // SIZE showed it, so it can be deleted.
@@ -303,6 +426,20 @@ impl View {
             };
         }
         Ok(removed?)
+    }
+
+    /// The size of a file that is about to go, where somebody counts it.
+    async fn counted_size(&self, store: &Arc<dyn Store>, key: &StoreKey) -> Option<u64> {
+        self.quota.as_ref()?;
+        // What cannot be asked now is found by the next count.
+        let stat = store.stat(key).await.ok()?;
+        (stat.kind == Kind::File).then_some(stat.size)
+    }
+
+    fn count_removed(&self, size: Option<u64>) {
+        if let (Some((_, usage)), Some(size)) = (&self.quota, size) {
+            usage.removed(size);
+        }
     }
 
     /// Makes a directory.
@@ -352,7 +489,14 @@ impl View {
                 Ok(_) => return Err(Denied::NotGranted(Action::Overwrite).into()),
             }
         }
-        Ok(store.rename(&source, &target).await?)
+        let replaced = if source == target {
+            None
+        } else {
+            self.counted_size(store, &target).await
+        };
+        store.rename(&source, &target).await?;
+        self.count_removed(replaced);
+        Ok(())
     }
 
     /// Sets the time of the last change of what is there (MFMT).
@@ -374,7 +518,10 @@ impl View {
         if self.stat(path).await?.kind == Kind::File {
             return Err(StoreError::new(ErrorKind::NotADirectory, "available").into());
         }
-        Ok(store.available().await?)
+        let free = self.quota.as_ref();
+        let free = free.and_then(|(_, usage)| usage.free(self.account().quota));
+        let available = store.available().await?;
+        Ok([available, free].into_iter().flatten().min())
     }
 
     fn located(&self, action: Action, path: &VirtualPath) -> Outcome<(&Arc<dyn Store>, StoreKey)> {
@@ -399,6 +546,13 @@ pub enum AppendFrom {
     End,
     /// At this offset (REST + STOR); what was behind it goes.
     Offset(u64),
+}
+
+fn metered(upload: Box<dyn Upload>, allowance: Option<Allowance>) -> Box<dyn Upload> {
+    match allowance {
+        None => upload,
+        Some(allowance) => Box::new(Metered::new(upload, allowance)),
+    }
 }
 
 /// A directory of which nothing more is known.

@@ -26,6 +26,8 @@ mod data_connections;
 mod deploy;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
+/// Grants, quotas, own trees and conditions of users, and their files.
+mod grants;
 /// Limits, bans and bandwidth: what guessers and crowds meet.
 mod guard;
 /// Thousands of handshakes in a row on a busy machine.

@@ -162,8 +162,8 @@ impl UserStore {
     }
 
     fn report_failure(&self, error: &UsersError) {
-        self.count_reload("failed");
         tracing::error!(%error, "changed users files are not usable, the old users stay");
+        self.count_reload("failed");
     }
 
     fn count_reload(&self, outcome: &'static str) {

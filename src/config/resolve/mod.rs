@@ -57,7 +57,7 @@ const ROOT: &[&str] = &[
     "admin",
     "log",
 ];
-const LIMITS: [&str; 12] = [
+const LIMITS: [&str; 13] = [
     "connections",
     "connections_per_address",
     "connections_per_network",
@@ -70,6 +70,7 @@ const LIMITS: [&str; 12] = [
     "longest_login_delay_seconds",
     "upload_memory_bytes",
     "checksum_bytes",
+    "quota_recount_seconds",
 ];
 const TIMEOUTS: [&str; 9] = [
     "login_seconds",
@@ -284,6 +285,8 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         1 << 20..=1 << 50,
     );
     let checksum_bytes = table.integer("checksum_bytes", default.checksum_bytes, 0..=1 << 50);
+    let recount = default.quota_recount.as_secs();
+    let quota_recount = table.integer("quota_recount_seconds", recount, SECONDS);
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
@@ -297,6 +300,7 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         longest_login_delay: Duration::from_secs(longest_login_delay?),
         upload_memory_bytes: upload_memory_bytes?,
         checksum_bytes: checksum_bytes?,
+        quota_recount: Duration::from_secs(quota_recount?),
     })
 }
 

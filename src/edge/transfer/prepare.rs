@@ -50,6 +50,7 @@ pub(super) async fn prepare(
     restart: u64,
 ) -> Result<Prepared, Stop> {
     let view = Arc::clone(view(session)?);
+    let announced = session.allocation.take();
     match command {
         Command::Retr(argument) => {
             let path = resolve(session, &argument)?;
@@ -76,11 +77,11 @@ pub(super) async fn prepare(
         Command::Stor(argument) => {
             let path = upload_path(session, &argument)?;
             let append = (restart > 0).then_some(AppendFrom::Offset(restart));
-            prepare_upload(session, &view, path, append).await
+            prepare_upload(session, &view, path, append, announced).await
         }
         Command::Appe(argument) => {
             let path = upload_path(session, &argument)?;
-            prepare_upload(session, &view, path, Some(AppendFrom::End)).await
+            prepare_upload(session, &view, path, Some(AppendFrom::End), announced).await
         }
         Command::Stou(wish) => {
             // Unique by 128 random bits, like the names of other servers; RFC 1123 §4.1.2.9 fixes
@@ -88,7 +89,7 @@ pub(super) async fn prepare(
             let unique = format!("{:032x}", rand::random::<u128>());
             let name = wish.map_or(unique.clone(), |wish| format!("{wish}.{unique}"));
             let path = resolve(session, &name)?;
-            let mut prepared = prepare_upload(session, &view, path, None).await?;
+            let mut prepared = prepare_upload(session, &view, path, None, announced).await?;
             prepared.opening = format!("FILE: {name}");
             prepared.closing = format!("Transfer complete, unique file name: {name}");
             Ok(prepared)
@@ -147,11 +148,17 @@ async fn prepare_upload(
     view: &View,
     path: VirtualPath,
     append: Option<AppendFrom>,
+    announced: Option<u64>,
 ) -> Result<Prepared, Stop> {
-    let upload = view
-        .write(&path, append)
-        .await
-        .map_err(refused(&session.visit, "STOR", &path))?;
+    if let Some(bytes) = announced {
+        let fits = view.fits(&path, bytes).await;
+        fits.map_err(refused(&session.visit, "STOR", &path))?;
+    }
+    let upload = view.write(&path, append, announced).await.map_err(refused(
+        &session.visit,
+        "STOR",
+        &path,
+    ))?;
     let tasks = session.shared.drain.tasks();
     let incoming = IncomingFile::start(upload, session.shared.budget.clone(), tasks);
     let name = path.name().unwrap_or_default();

@@ -121,6 +121,20 @@ impl Data {
         end
     }
 
+    /// Sends content and ends in order, as far as the server takes it: for uploads that it stops.
+    pub(crate) fn send_what_is_taken(mut self, bytes: &[u8]) {
+        if self.write(bytes).is_err() {
+            return;
+        }
+        if let Some(session) = &mut self.session {
+            session.send_close_notify();
+            while session.wants_write() && session.write_tls(&mut self.tcp).is_ok() {}
+        }
+        if self.tcp.shutdown(Shutdown::Write).is_ok() {
+            self.wait_closed(Duration::from_mins(1));
+        }
+    }
+
     /// Sends `close_notify` and leaves the connection open.
     pub(crate) fn send_close_notify(&mut self) {
         let Some(session) = &mut self.session else {

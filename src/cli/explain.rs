@@ -1,0 +1,139 @@
+//! `causeway explain`: what a user may do with a path, and the rule behind it.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use clap::Args;
+
+use super::Failure;
+use crate::{
+    access::{
+        Account, Circumstances, Denied, Grounds, Question, Step, StoreKey, Tree, VirtualPath,
+        explain,
+    },
+    auth::{Names, Users},
+    config::Config,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The YAML configuration
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where the user comes from; without it, `allowed_networks` are not looked at
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+    /// The listener; without it, `allowed_listeners` are not looked at
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// A session without TLS
+    #[arg(long)]
+    clear: bool,
+    /// A user of the users file
+    user: String,
+    /// A command such as STOR, RETR or CWD
+    verb: String,
+    /// A path as the user sees it
+    path: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config)?;
+    let users = match &config.auth.users {
+        None => Users::nobody(),
+        Some(files) => Users::load(files, &Names::of(&config))
+            .map_err(|errors| Failure::Configuration(errors.lines()))?,
+    };
+    let account = users.account(&arguments.user).ok_or_else(|| {
+        anyhow::anyhow!(
+            "no user of the users file has the name {:?}",
+            arguments.user
+        )
+    })?;
+    let path = VirtualPath::parse(&VirtualPath::root(), &arguments.path)
+        .map_err(|error| anyhow::anyhow!("{:?}: {error}", arguments.path))?;
+    let tree = Tree::new(Arc::clone(account), &config.mounts);
+    let steps = explain(&tree, &arguments.verb, &path)
+        .ok_or_else(|| anyhow::anyhow!("{} is no command with a path", arguments.verb))?;
+    let mut text = String::new();
+    let mut allowed = login(account, arguments, &mut text);
+    for step in &steps {
+        describe(step, &mut text);
+        allowed &= step.decision.is_ok() || !step.when.is_empty();
+    }
+    let verb = arguments.verb.to_ascii_uppercase();
+    let word = if allowed { "allowed" } else { "denied" };
+    write!(
+        io::stdout(),
+        "{} {verb} {path}: {word}\n{text}",
+        arguments.user
+    )?;
+    if allowed {
+        Ok(())
+    } else {
+        Err(Failure::Denied)
+    }
+}
+
+/// Whether the user could log in, as far as the arguments say.
+fn login(account: &Account, arguments: &Arguments, text: &mut String) -> bool {
+    let mut conditions = account.conditions.clone();
+    if arguments.from.is_none() {
+        conditions.networks.clear();
+    }
+    if arguments.listener.is_none() {
+        conditions.listeners.clear();
+    }
+    let circumstances = Circumstances {
+        now: SystemTime::now(),
+        address: arguments.from.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        listener: arguments.listener.as_deref().unwrap_or_default(),
+        encrypted: !arguments.clear,
+    };
+    // Writing to a string does not fail.
+    let _ = match conditions.admit(&circumstances) {
+        Ok(()) => return true,
+        Err(reason) => writeln!(text, "  login: denied: {reason}"),
+    };
+    false
+}
+
+fn describe(step: &Step, text: &mut String) {
+    let question = match step.question {
+        Question::May(action) => action.word(),
+        Question::Enter => "enter",
+    };
+    let when = match step.when {
+        "" => String::new(),
+        when => format!(", {when}"),
+    };
+    let decision = match &step.decision {
+        Ok((key, grounds)) => allowed(key, grounds),
+        Err(denied) => format!("denied: {}", reason(denied)),
+    };
+    let _ = writeln!(text, "  {question}{when}: {decision}");
+}
+
+fn allowed(key: &StoreKey, grounds: &Grounds) -> String {
+    let by = match grounds {
+        Grounds::NoGrants => "no grant allows or denies anything here".to_owned(),
+        Grounds::Rule(rule) => {
+            let (pattern, allow) = (rule.pattern.as_str(), rule.allow);
+            format!("{} ({pattern}: allow {allow})", rule.origin)
+        }
+    };
+    format!("allowed: {by}; {}:{:?}", key.backend(), key.as_str())
+}
+
+fn reason(denied: &Denied) -> String {
+    match denied {
+        Denied::ReadOnlyMount(path) => format!("the mount {path} is read-only"),
+        other => other.to_string(),
+    }
+}
