@@ -26,6 +26,8 @@ mod data_connections;
 mod deploy;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
+/// A store of which every tenth request fails.
+mod faulty_store;
 /// Grants, quotas, own trees and conditions of users, and their files.
 mod grants;
 /// Limits, bans and bandwidth: what guessers and crowds meet.

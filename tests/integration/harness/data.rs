@@ -135,6 +135,20 @@ impl Data {
         }
     }
 
+    /// As [`Data::finish`], where the server may have ended the upload before.
+    pub(crate) fn finish_anyhow(mut self) {
+        if let Some(session) = &mut self.session {
+            session.send_close_notify();
+            while session.wants_write() {
+                if session.write_tls(&mut self.tcp).is_err() {
+                    return;
+                }
+            }
+        }
+        // Gone already is as good.
+        let _ = self.tcp.shutdown(Shutdown::Write);
+    }
+
     /// Sends `close_notify` and leaves the connection open.
     pub(crate) fn send_close_notify(&mut self) {
         let Some(session) = &mut self.session else {

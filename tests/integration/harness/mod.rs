@@ -7,6 +7,7 @@ mod authority;
 mod content;
 mod data;
 mod deadline;
+mod faulty;
 mod kubernetes;
 mod peers;
 mod raw;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     content::{Blocks, bytes, same_bytes},
     data::{Data, End},
     deadline::until,
+    faulty::FaultyGateway,
     kubernetes::Kubernetes,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::Raw,

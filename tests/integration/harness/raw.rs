@@ -194,6 +194,12 @@ impl Raw {
         self.session.as_ref()?.handshake_kind()
     }
 
+    /// Replies may take minutes: the store fails.
+    pub(crate) fn be_patient(&mut self) {
+        let limit = Some(Duration::from_mins(5));
+        self.tcp.set_read_timeout(limit).unwrap();
+    }
+
     /// Sends bytes as they are, in the clear or inside TLS as the connection stands.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         stream::write(&mut self.tcp, &mut self.session, bytes)

@@ -85,6 +85,14 @@ impl Store {
         }
     }
 
+    /// Where the S3 server of a bucket answers.
+    pub(crate) fn endpoint(&self) -> String {
+        match self {
+            Self::Local(_) => panic!("a directory has no endpoint"),
+            Self::S3(bucket) => bucket.endpoint.clone(),
+        }
+    }
+
     /// The directory of a local store.
     pub(crate) fn local_root(&self) -> &Path {
         match self {
