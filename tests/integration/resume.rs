@@ -3,23 +3,11 @@
 use std::{fs, process::Command, time::Duration};
 
 use crate::harness::{
-    Builder, Curl, Lftp, Link, Mode, Raw, Relay, Server, Store, Version, bytes, run_to_end,
-    same_bytes, until,
+    Builder, Curl, Lftp, Link, Mode, Raw, Relay, Server, Store, Version, bytes, on_each_store,
+    run_to_end, same_bytes, until,
 };
 
-/// On a local disk alone: buckets keep nothing yet.
-macro_rules! on_local_disk {
-    ($($test:ident),+ $(,)?) => {$(
-        mod $test {
-            #[test]
-            fn local() {
-                super::$test(&crate::harness::Store::local());
-            }
-        }
-    )+};
-}
-
-on_local_disk!(
+on_each_store!(
     lftp_and_curl_go_on_where_the_link_broke,
     an_interrupted_upload_goes_on_by_rest_or_appe,
     o20_o21_nobody_else_sees_an_interrupted_upload,
@@ -328,12 +316,12 @@ fn the_sweep_ends_what_nobody_continued(store: &Store) {
     let content = bytes(11, 9 << 20);
     let mut data = raw.begin_upload("STOR crashed");
     data.write(&content).unwrap();
-    until(Duration::from_secs(30), "a part is stored", || {
-        let text = raw.command("STAT").text();
-        if text.contains(&format!("{} bytes", content.len())) {
-            Ok(())
+    until(Duration::from_secs(30), "the upload is noted", || {
+        let files = store.files();
+        if files.is_empty() {
+            Err("nothing is stored".to_owned())
         } else {
-            Err(text)
+            Ok(())
         }
     });
     server.crash_and_restart();
@@ -354,4 +342,41 @@ fn the_sweep_ends_what_nobody_continued(store: &Store) {
             Err(format!("{swept} {open}"))
         }
     });
+}
+
+/// Two servers on one bucket: what the first one has is gone on with at the second, also while the first
+/// still waits for a client that is gone.
+#[test]
+fn another_replica_goes_on_and_the_first_loses() {
+    let store = Store::s3();
+    let (one, other) = (resuming(&store).start(), resuming(&store).start());
+    let content = bytes(12, LONG);
+    let mut first = Raw::explicit(&one);
+    let size = interrupt(&mut first, "STOR calm", &content[..18 << 20], "calm");
+    let mut second = Raw::explicit(&other);
+    assert_eq!(kept(&mut second, "calm"), size);
+    second.expect(&format!("REST {size}"), 350);
+    second.store("STOR calm", &content[size..]);
+    assert!(store.bytes("alice/calm").as_ref() == Some(&content));
+
+    interrupt(
+        &mut first,
+        "STOR contested",
+        &content[..9 << 20],
+        "contested",
+    );
+    let size = kept(&mut first, "contested");
+    first.expect(&format!("REST {size}"), 350);
+    let mut slow = first.begin_upload("STOR contested");
+    slow.write(&content[size..10 << 20]).unwrap();
+    let at_second = kept(&mut second, "contested");
+    second.expect(&format!("REST {at_second}"), 350);
+    let mut fast = second.begin_upload("STOR contested");
+    fast.write(&content[at_second..]).unwrap();
+    slow.write(b"something else").unwrap();
+    slow.finish();
+    first.reply().expect(450);
+    fast.finish();
+    second.reply().expect(226);
+    store.assert_holds(&[("alice/calm", &content), ("alice/contested", &content)]);
 }

@@ -5,7 +5,10 @@
 //! prefix is part of every path instead of being the operator's root, so that a name which begins
 //! with a space keeps it wherever the prefix is not empty.
 
-use super::super::{ErrorKind, Result, StoreError};
+use super::{
+    super::{ErrorKind, Result, StoreError},
+    s3::AREA,
+};
 use crate::access::StoreKey;
 
 /// Longest key that S3 takes, in bytes.
@@ -36,6 +39,16 @@ impl Keys {
     pub(super) fn file(&self, operation: &'static str, key: &StoreKey) -> Result<String> {
         if key.as_str().is_empty() {
             return Err(StoreError::new(ErrorKind::IsADirectory, operation));
+        }
+        if is_hidden(key.as_str()) {
+            // To a client there is no such thing, and none can be made.
+            let looks = matches!(operation, "stat" | "list" | "read");
+            let kind = if looks {
+                ErrorKind::NotFound
+            } else {
+                ErrorKind::NameNotAllowed
+            };
+            return Err(StoreError::new(kind, operation));
         }
         let path = format!("{}{}", self.prefix, key.as_str());
         // A directory of that name must also be possible, or `x` could be made and `x/` not looked for.
@@ -75,6 +88,11 @@ impl Keys {
         servable.then_some(name)
     }
 
+    /// Whether a listed `path` is our own and nobody else's to see.
+    pub(super) fn is_ours(&self, path: &str) -> bool {
+        path.strip_prefix(&self.prefix).is_some_and(is_hidden)
+    }
+
     fn root(&self) -> String {
         if self.prefix.is_empty() {
             "/".to_owned()
@@ -82,6 +100,11 @@ impl Keys {
             self.prefix.clone()
         }
     }
+}
+
+/// Whether a key lies where unfinished uploads are noted.
+fn is_hidden(key: &str) -> bool {
+    key.split('/').next() == Some(AREA)
 }
 
 /// Whether OpenDAL and its HTTP client send `path` (without a trailing slash) as it is.

@@ -93,7 +93,7 @@ impl Listing {
     /// The row of an entry; `None` for the directory's own marker and for what cannot be served.
     fn row(&mut self, entry: &opendal::Entry) -> Option<Entry> {
         let path = entry.path();
-        if path == self.directory {
+        if path == self.directory || self.store.keys().is_ours(path) {
             return None;
         }
         let Some(name) = Keys::name(&self.directory, path) else {

@@ -33,7 +33,9 @@ use self::{
     s3::{S3, S3Upload},
     transport::Transport,
 };
-use super::{Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload};
+use super::{
+    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Upload,
+};
 use crate::{
     access::StoreKey,
     config::{S3Backend, SetTime, Timeouts},
@@ -275,6 +277,35 @@ impl Store for ObjectStore {
     async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
         let upload = S3Upload::begin(self, &self.shared.s3, key, file).await?;
         Ok(Box::new(upload))
+    }
+
+    async fn write_kept(
+        &self,
+        key: &StoreKey,
+        file: NewFile,
+        user: &str,
+    ) -> Result<Box<dyn Upload>> {
+        let upload = s3::kept::begin(self, &self.shared.s3, key, file, user).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
+        let path = self.keys().file("kept", key)?;
+        s3::kept::stat(&self.shared.s3, &path, user).await
+    }
+
+    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
+        let upload = s3::kept::resume(self, &self.shared.s3, key, user, offset).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
+        let path = self.keys().file("forget", key)?;
+        s3::kept::forget(&self.shared.s3, &path, user).await
+    }
+
+    async fn sweep(&self, age: Duration) -> Result<Swept> {
+        s3::kept::sweep(&self.shared.s3, age).await
     }
 
     async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {

@@ -9,6 +9,8 @@ mod copy;
 mod credentials;
 mod error;
 mod http;
+pub(super) mod kept;
+mod record;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
@@ -25,8 +27,8 @@ use aws_sdk_s3::{
 };
 use tokio::sync::Semaphore;
 
-use self::{attributes::Encryption, error::failed, http::Http};
-pub(super) use self::{copy::rename, upload::S3Upload};
+use self::{attributes::Encryption, error::failed, http::Http, record::Claims};
+pub(super) use self::{copy::rename, record::AREA, upload::S3Upload};
 use super::{
     super::{ErrorKind, Result},
     transport::{RETRIES, RETRY_DELAY, Transport},
@@ -57,6 +59,10 @@ pub(super) struct S3 {
     /// One try of a request that makes the store move bytes.
     long_step: Duration,
     old_bytes: Arc<Semaphore>,
+    /// Prefix of records and tails.
+    area: String,
+    /// Records that sessions of this process hold.
+    claims: Arc<Claims>,
 }
 
 impl S3 {
@@ -103,6 +109,11 @@ impl S3 {
             step,
             long_step: timeouts.commit,
             old_bytes: Arc::new(Semaphore::new(OLD_BYTES_AT_ONCE)),
+            area: match backend.root.as_str() {
+                "" => format!("{AREA}/"),
+                root => format!("{root}/{AREA}/"),
+            },
+            claims: Arc::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::{
     body::{body, length},
     copy::{self, Range},
     error::{failed, is_no_such_upload},
+    kept::Place,
 };
 use crate::{
     access::StoreKey,
@@ -37,43 +38,46 @@ const PLANNED_PARTS: u64 = 9_000;
 
 /// An upload under way.
 pub(in super::super) struct S3Upload {
-    store: ObjectStore,
-    s3: Arc<S3>,
-    path: String,
-    nonce: String,
+    pub(super) store: ObjectStore,
+    pub(super) s3: Arc<S3>,
+    pub(super) path: String,
+    pub(super) nonce: String,
     attributes: Attributes,
     /// The version that must still stand there at commit.
     version: Option<String>,
     /// Nothing may stand there at commit.
     exclusive: bool,
-    sizes: PartSizes,
+    pub(super) sizes: PartSizes,
     /// Bytes of the old object that are read into the first part, since they are too few for a part
     /// of their own.
-    head: Option<OldBytes>,
+    pub(super) head: Option<OldBytes>,
     /// The multipart upload, once it is begun.
-    id: Option<String>,
+    pub(super) id: Option<String>,
     /// Parts on their way. Ended before the upload is.
     sending: JoinSet<Result<Vec<CompletedPart>>>,
-    sent: Vec<CompletedPart>,
-    parts: usize,
-    size: u64,
-    state: State,
+    pub(super) sent: Vec<CompletedPart>,
+    pub(super) parts: usize,
+    pub(super) size: u64,
+    pub(super) state: State,
+    /// Where it is kept when it is interrupted, if it is.
+    pub(super) place: Option<Place>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Open,
     /// A part failed: the upload can only be aborted.
     Broken,
-    /// Committed or aborted.
+    /// Committed, aborted or kept.
     Ended,
 }
 
 /// The first bytes of the old object, or what is left of them behind the copied parts.
 #[derive(Clone)]
-struct OldBytes {
-    range: Range,
-    version: Option<String>,
+pub(super) struct OldBytes {
+    pub(super) path: String,
+    pub(super) range: Range,
+    pub(super) version: Option<String>,
 }
 
 impl S3Upload {
@@ -123,7 +127,7 @@ impl S3Upload {
         Ok(upload)
     }
 
-    fn new(store: &ObjectStore, s3: &Arc<S3>, path: String, file: &NewFile) -> Self {
+    pub(super) fn new(store: &ObjectStore, s3: &Arc<S3>, path: String, file: &NewFile) -> Self {
         let first = s3.settings.part_bytes.max(LEAST_PART_BYTES);
         let planned = file.expected_bytes.unwrap_or_default() / PLANNED_PARTS;
         // In whole MiB, so that chunks fill a part evenly.
@@ -152,6 +156,7 @@ impl S3Upload {
             parts: 0,
             size: 0,
             state: State::Open,
+            place: None,
         }
     }
 
@@ -167,6 +172,7 @@ impl S3Upload {
                 self.sizes.first_less = usize::try_from(rest.end - rest.start).unwrap_or_default();
             }
             self.head = Some(OldBytes {
+                path: source.to_owned(),
                 range: rest,
                 version: version.clone(),
             });
@@ -202,6 +208,7 @@ impl S3Upload {
             .upload_id
             .ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))?;
         self.id = Some(id.clone());
+        self.note_id().await;
         Ok(id)
     }
 
@@ -214,7 +221,7 @@ impl S3Upload {
     }
 
     /// Sends one part in the background, once there are few enough of them on their way.
-    async fn send_part(&mut self, chunks: Vec<Bytes>) -> Result<()> {
+    pub(super) async fn send_part(&mut self, chunks: Vec<Bytes>) -> Result<()> {
         if self.parts >= MOST_PARTS {
             return Err(StoreError::new(ErrorKind::StorageFull, "write"));
         }
@@ -228,7 +235,7 @@ impl S3Upload {
         let (s3, path, store) = (Arc::clone(&self.s3), self.path.clone(), self.store.clone());
         let head = self.head.take();
         let work = async move {
-            let (chunks, _permit) = join(&store, &s3, &path, head, chunks).await?;
+            let (chunks, _permit) = join(&store, &s3, head, chunks).await?;
             let part = s3.send_part(&path, &id, number, chunks).await?;
             Ok(vec![part])
         };
@@ -237,7 +244,7 @@ impl S3Upload {
     }
 
     /// Waits for one of the parts on their way; `false` if there is none.
-    async fn join_one(&mut self) -> Result<bool> {
+    pub(super) async fn join_one(&mut self) -> Result<bool> {
         match self.sending.join_next().await {
             None => Ok(false),
             Some(Ok(parts)) => {
@@ -283,7 +290,8 @@ impl S3Upload {
     async fn put(&mut self, chunks: Vec<Bytes>) -> Result<Stat> {
         self.size += length(&chunks);
         let head = self.head.take();
-        let (chunks, _permit) = join(&self.store, &self.s3, &self.path, head, chunks).await?;
+        let (chunks, _permit) = join(&self.store, &self.s3, head, chunks).await?;
+        self.require_claim().await?;
         self.require_version().await?;
         let conditions = self.s3.switches().conditional_writes;
         let checksum = self.s3.checksum(&chunks);
@@ -309,6 +317,7 @@ impl S3Upload {
     /// before; what remains there is the time between that look and this.
     async fn complete(&mut self, id: String) -> Result<Stat> {
         while self.join_one().await? {}
+        self.require_claim().await?;
         self.require_version().await?;
         self.sent.sort_by_key(CompletedPart::part_number);
         let conditions = self.s3.switches().conditional_writes;
@@ -355,7 +364,7 @@ impl S3Upload {
     }
 
     /// Ends the multipart upload; `true` if the store knew of none any more.
-    async fn give_up(&mut self) -> bool {
+    pub(super) async fn give_up(&mut self) -> bool {
         self.state = State::Ended;
         // A part whose bytes the store has already read may still land behind an abort.
         let mut tries = if self.sending.is_empty() { 1 } else { 2 };
@@ -411,17 +420,31 @@ impl Upload for S3Upload {
         let error = match self.finish(last).await {
             Ok(stat) => {
                 self.state = State::Ended;
+                self.clear_place().await;
                 return Ok(stat);
             }
             Err(error) => error,
         };
+        if error.kind() == ErrorKind::InUse {
+            // The parts belong to the session that went on with them.
+            self.state = State::Ended;
+            return Err(error);
+        }
         // The store may have committed and only its answer been lost: the retry then hears that there
         // is no such upload, or that the version changed (because we changed it).
         let mut landed = self.landed().await;
+        if landed.is_none() && error.kind() != ErrorKind::Changed && self.place.is_some() {
+            // Without the part that may hold the end of the file.
+            self.state = State::Broken;
+            if self.put_away(Vec::new()).await {
+                return Err(error);
+            }
+        }
         if landed.is_none() && self.give_up().await {
             landed = self.landed().await;
         }
         self.state = State::Ended;
+        self.clear_place().await;
         match landed {
             Some(stat) => {
                 let error = &error as &dyn std::error::Error;
@@ -437,6 +460,13 @@ impl Upload for S3Upload {
 
     async fn abort(mut self: Box<Self>) {
         self.give_up().await;
+        self.clear_place().await;
+    }
+
+    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) {
+        if !self.put_away(rest).await {
+            self.abort().await;
+        }
     }
 }
 
@@ -497,10 +527,9 @@ impl S3 {
 
 /// Reads the old bytes that belong before `chunks`. The permit bounds how many uploads hold such bytes
 /// and lasts as long as they are held.
-async fn join(
+pub(super) async fn join(
     store: &ObjectStore,
     s3: &S3,
-    path: &str,
     head: Option<OldBytes>,
     chunks: Vec<Bytes>,
 ) -> Result<(Vec<Bytes>, Option<OwnedSemaphorePermit>)> {
@@ -515,7 +544,10 @@ async fn join(
         ..ReadOptions::default()
     };
     let old = store
-        .look("write", store.shared.looks.read_options(path, options))
+        .look(
+            "write",
+            store.shared.looks.read_options(&head.path, options),
+        )
         .await?;
     let joined = old.into_iter().chain(chunks).collect();
     Ok((joined, permit))
