@@ -1,4 +1,5 @@
-//! `causeway check`: everything that can be wrong before the first connection, without the network.
+//! `causeway check`: everything that can be wrong before the first connection, without the network
+//! unless `--online` asks for it.
 
 use std::{fmt::Write as _, fs, io, io::Write as _, path::Path, time::SystemTime};
 
@@ -9,9 +10,12 @@ use crate::{
     edge::{Tls, Validity},
 };
 
-pub(super) fn run(file: &Path) -> Result<(), Failure> {
+pub(super) fn run(file: &Path, online: bool) -> Result<(), Failure> {
     let summary = check(file)?;
     write!(io::stdout(), "{}: ok\n{summary}", file.display())?;
+    if online {
+        super::sweep::advice(&Config::load(file)?)?;
+    }
     Ok(())
 }
 

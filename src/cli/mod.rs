@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod hash_password;
 mod serve;
+mod sweep;
 mod users;
 
 use std::{
@@ -57,11 +58,24 @@ enum Command {
         port: Option<u16>,
     },
     /// Check configuration, users file, certificates and local directories; report every mistake.
-    /// Does not touch the network
+    /// Does not touch the network, unless told to
     Check {
         /// The YAML configuration
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
+        /// Ask the buckets too: whether they can be reached, and what their settings lack
+        #[arg(long)]
+        online: bool,
+    },
+    /// End unfinished uploads that a crash left in the backends and nobody has gone on with, as the
+    /// running server does from time to time
+    Sweep {
+        /// The YAML configuration
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only those that have not moved for so long [default: uploads.keep_seconds]
+        #[arg(long, value_name = "SECONDS")]
+        age: Option<u64>,
     },
     /// Print what a user may do with a path, and the grant, mount or condition that decides it
     Explain(explain::Arguments),
@@ -79,7 +93,8 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Demo { data, port } => demo::run(&data, port),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, online } => check::run(&config, online),
+        Command::Sweep { config, age } => sweep::run(&config, age),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Users { command } => users::run(&command),
         Command::HashPassword => hash_password::run(),
@@ -115,6 +130,9 @@ mod tests {
             "causeway demo",
             "causeway demo --data d --port 0",
             "causeway check -c a.yaml",
+            "causeway check -c a.yaml --online",
+            "causeway sweep -c a.yaml",
+            "causeway sweep -c a.yaml --age 60",
             "causeway hash-password",
             "causeway explain -c a.yaml alice STOR /x",
             "causeway explain -c a.yaml --from ::1 --listener public --clear alice CWD /",

@@ -294,6 +294,11 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(total)
     }
 
+    /// What an operator should change in the store's own settings, one sentence each.
+    async fn advice(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Deletes a file; [`ErrorKind::NotFound`] if there is none, [`ErrorKind::IsADirectory`] for a directory.
     async fn remove_file(&self, key: &StoreKey) -> Result<()>;
 

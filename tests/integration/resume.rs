@@ -16,6 +16,7 @@ on_each_store!(
     the_last_byte_is_never_kept,
     a_crash_leaves_what_its_user_continues,
     the_sweep_ends_what_nobody_continued,
+    a_server_that_stops_leaves_uploads_to_the_next,
 );
 
 /// Several parts of a multipart upload.
@@ -379,4 +380,65 @@ fn another_replica_goes_on_and_the_first_loses() {
     fast.finish();
     second.reply().expect(226);
     store.assert_holds(&[("alice/calm", &content), ("alice/contested", &content)]);
+}
+
+fn a_server_that_stops_leaves_uploads_to_the_next(store: &Store) {
+    let mut server = resuming(store).set("/timeouts/drain_seconds", 1).start();
+    let mut raw = Raw::explicit(&server);
+    let content = bytes(13, 12 << 20);
+    let mut data = raw.begin_upload("STOR file");
+    data.write(&content[..10 << 20]).unwrap();
+    server.terminate();
+    raw.reply_within(Duration::from_secs(20)).expect(426);
+    assert!(server.wait(Duration::from_secs(30)).success());
+    assert!(store.visible().is_empty());
+    let server = resuming(store).start();
+    let mut raw = Raw::explicit(&server);
+    let size = kept(&mut raw, "file");
+    assert!(size > 8 << 20, "{size}");
+    raw.store("APPE file", &content[size..]);
+    store.assert_holds(&[("alice/file", &content)]);
+}
+
+/// Somebody else's open upload in the same place stays; so does one of ours that is younger.
+#[test]
+fn causeway_sweep_ends_ours_and_nobody_elses() {
+    let store = Store::s3();
+    let server = resuming(&store).start();
+    let mut raw = Raw::explicit(&server);
+    interrupt(&mut raw, "STOR ours", &bytes(14, 9 << 20), "ours");
+    store.leave_litter();
+    assert_eq!(store.open_uploads().len(), 2);
+    let causeway = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        let file = server.directory().join("causeway.yaml");
+        command.args(arguments).arg("-c").arg(file);
+        let (status, output, errors) = run_to_end(command, Duration::from_mins(1));
+        assert!(status.success(), "{arguments:?}: {output}{errors}");
+        output
+    };
+    let output = causeway(&["sweep"]);
+    assert!(
+        output.contains("main: 0 unfinished uploads ended, 1 left"),
+        "{output}"
+    );
+    assert_eq!(store.open_uploads().len(), 2);
+    let output = causeway(&["sweep", "--age", "0"]);
+    assert!(
+        output.contains("main: 1 unfinished uploads ended, 0 left"),
+        "{output}"
+    );
+    let open = store.open_uploads();
+    assert!(
+        open.len() == 1 && open[0].contains("alice/file"),
+        "{open:?}"
+    );
+    assert!(store.files().is_empty(), "{:?}", store.files());
+    raw.expect("SIZE ours", 550);
+
+    let warning = "has no life-cycle rule with AbortIncompleteMultipartUpload";
+    assert!(output.contains(warning), "{output}");
+    assert!(causeway(&["check", "--online"]).contains(warning));
+    store.end_incomplete_uploads_by_rule();
+    assert!(!causeway(&["check", "--online"]).contains(warning));
 }

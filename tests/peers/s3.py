@@ -64,6 +64,16 @@ def leave_open(key):
     s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)
 
 
+def end_incomplete_uploads_by_rule():
+    rule = {
+        "ID": "incomplete",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+
+
 def destroy():
     for key, upload in uploads():
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
@@ -80,6 +90,7 @@ actions = {
     "list": keys,
     "uploads": uploads,
     "leave_open": leave_open,
+    "end_incomplete_uploads_by_rule": end_incomplete_uploads_by_rule,
     "destroy": destroy,
 }
 for line in sys.stdin:

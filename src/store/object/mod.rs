@@ -308,6 +308,10 @@ impl Store for ObjectStore {
         s3::kept::sweep(&self.shared.s3, age).await
     }
 
+    async fn advice(&self) -> Result<Vec<String>> {
+        s3::kept::advice(&self.shared.s3).await
+    }
+
     async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
         self.survey_at("write", key).await
     }

@@ -218,6 +218,16 @@ impl Store {
         }
     }
 
+    /// Gives the bucket a rule that ends incomplete uploads after a week.
+    pub(crate) fn end_incomplete_uploads_by_rule(&self) {
+        match self {
+            Self::Local(_) => panic!("a directory has no rules"),
+            Self::S3(bucket) => {
+                bucket.ask(&json!({"do": "end_incomplete_uploads_by_rule"}));
+            }
+        }
+    }
+
     /// Multipart uploads that are neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
         match self {

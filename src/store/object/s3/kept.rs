@@ -5,12 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_sdk_s3::{error::ProvideErrorMetadata, types::ExpirationStatus};
 use bytes::Bytes;
 
 use super::{
     S3, S3Upload,
     body::length,
     copy::Range,
+    error::failed,
     record::{self, Claim, Found, Record},
     upload::{OldBytes, State, join},
 };
@@ -194,6 +196,39 @@ pub(in super::super) async fn sweep(s3: &Arc<S3>, age: Duration) -> Result<Swept
         swept.removed += 1;
     }
     Ok(swept)
+}
+
+/// What is missing in the bucket's settings.
+pub(in super::super) async fn advice(s3: &S3) -> Result<Vec<String>> {
+    let request = s3
+        .client
+        .get_bucket_lifecycle_configuration()
+        .bucket(&s3.bucket);
+    let rules = match request.send().await {
+        Ok(answer) => answer.rules.unwrap_or_default(),
+        Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Vec::new(),
+        Err(error) => match failed("advice", error) {
+            // Rights to read settings are a thing of their own: no reason to refuse the store.
+            error if error.kind() == ErrorKind::PermissionDenied => {
+                return Ok(vec![format!(
+                    "bucket {}: the key pair may not read the life-cycle rules; make sure that one aborts incomplete multipart uploads",
+                    s3.bucket
+                )]);
+            }
+            error => return Err(error),
+        },
+    };
+    let ends_uploads = rules.iter().any(|rule| {
+        *rule.status() == ExpirationStatus::Enabled
+            && rule.abort_incomplete_multipart_upload().is_some()
+    });
+    if ends_uploads {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!(
+        "bucket {} has no life-cycle rule with AbortIncompleteMultipartUpload: what a crash leaves open stays, and is paid for",
+        s3.bucket
+    )])
 }
 
 impl S3Upload {
