@@ -1,5 +1,6 @@
 """What tests/cluster runs: a rolling restart of all pods under load, and a look at what the bucket holds after it."""
 
+import functools
 import hashlib
 import json
 import os
@@ -195,7 +196,7 @@ def rolling_restart(pods, balancer, load, entry):
     for pod in reversed(pods):
         done = load.done()
         wait_until(lambda done=done: load.done() >= done + 20, "transfers before the restart", load)
-        leave = lambda ordinal=pod.ordinal: balancer.remove(ordinal)
+        leave = functools.partial(balancer.remove, pod.ordinal)
         if entry != "own":
             leave()
         # The only pod behind its address is reached until it stops to listen.
