@@ -6,7 +6,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::{
-    auth::{Authentication, FreshUsers, Hashing, Names, Source, UserStore, bans::Bans},
+    auth::{
+        Anonymous, Authentication, Directory, FreshUsers, Hashing, HttpHook, Names, SharedCounters,
+        Source, UserStore, bans::Bans,
+    },
     config::{self, Config, Listener, Resumption, SourceKind},
     edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
@@ -26,6 +29,7 @@ pub(super) struct Lasting {
     hashing: Arc<Hashing>,
     bans: Arc<Bans>,
     usage: Arc<Usage>,
+    counters: Option<Arc<SharedCounters>>,
 }
 
 /// A new state that is checked whole and serves nobody yet.
@@ -39,10 +43,21 @@ pub(super) struct Prepared {
 }
 
 impl Lasting {
-    pub(super) fn new(config: &Config) -> Self {
+    /// # Errors
+    /// For an address that the configuration should not have let through.
+    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let bans = Bans::open(config.bans.clone(), Arc::clone(&metrics));
-        Self {
+        let counters = match &config.shared_counters {
+            None => None,
+            Some(settings) => {
+                let counters = SharedCounters::new(settings, Arc::clone(&metrics))
+                    .context("shared_counters.url is not usable")?;
+                bans.share(counters.notes());
+                Some(counters)
+            }
+        };
+        Ok(Self {
             budget: Budget::new(config.limits.upload_memory_bytes),
             metrics,
             drain: Drain::default(),
@@ -50,7 +65,8 @@ impl Lasting {
             hashing: Arc::default(),
             bans: Arc::new(bans),
             usage: Arc::default(),
-        }
+            counters,
+        })
     }
 
     /// What outlives `last`.
@@ -64,6 +80,7 @@ impl Lasting {
             hashing: last.users.hashing(),
             bans: Arc::clone(&shared.bans),
             usage: Arc::clone(&shared.usage),
+            counters: shared.counters.clone(),
         }
     }
 }
@@ -175,9 +192,7 @@ fn share(
     users: &Arc<UserStore>,
     last: Option<&Serving>,
 ) -> anyhow::Result<Arc<Shared>> {
-    let sources = config.auth.sources.iter().map(|source| match source {
-        SourceKind::Users => Arc::clone(users) as Arc<dyn Source>,
-    });
+    let sources = sources(config, lasting, users)?;
     let mut stores = Stores::new();
     for (name, backend) in &config.backends {
         let kept = last
@@ -192,7 +207,7 @@ fn share(
     }
     Ok(Arc::new(Shared {
         surroundings: Arc::new(Surroundings {
-            authentication: Authentication::new(sources.collect()),
+            authentication: Authentication::new(sources),
             mounts: config.mounts.clone(),
             quotas: quotas(config, lasting, last),
             stores: Arc::new(stores),
@@ -204,6 +219,8 @@ fn share(
         bandwidth: config.bandwidth,
         bans: Arc::clone(&lasting.bans),
         usage: Arc::clone(&lasting.usage),
+        counters: lasting.counters.clone(),
+        when_unavailable: config.auth.unavailable,
         budget: lasting.budget.clone(),
         metrics: Arc::clone(&lasting.metrics),
         drain: lasting.drain.clone(),
@@ -222,6 +239,35 @@ fn quotas(config: &Config, lasting: &Lasting, last: Option<&Serving>) -> Arc<Quo
         Some(quotas) => Arc::clone(quotas),
         None => Arc::new(Quotas::new(recount, lasting.drain.clone())),
     }
+}
+
+/// The authentication sources in their order.
+fn sources(
+    config: &Config,
+    lasting: &Lasting,
+    users: &Arc<UserStore>,
+) -> anyhow::Result<Vec<Arc<dyn Source>>> {
+    let auth = &config.auth;
+    let mut sources = Vec::<Arc<dyn Source>>::new();
+    for source in &auth.sources {
+        let users = Arc::clone(users);
+        sources.push(match (source, &auth.http, &auth.ldap) {
+            (SourceKind::Users, ..) => users,
+            (SourceKind::Anonymous, ..) => Arc::new(Anonymous::new(auth.anonymous.clone(), users)),
+            (SourceKind::Http, Some(settings), _) => {
+                let hashing = Arc::clone(&lasting.hashing);
+                Arc::new(HttpHook::open(settings, users, hashing)?)
+            }
+            (SourceKind::Ldap, _, Some(settings)) => {
+                let drain = lasting.drain.clone();
+                Arc::new(Directory::open(settings.clone(), users, drain)?)
+            }
+            // The configuration asks for the settings of every source it names.
+            (SourceKind::Http, None, _) => anyhow::bail!("auth.http is missing"),
+            (SourceKind::Ldap, _, None) => anyhow::bail!("auth.ldap is missing"),
+        });
+    }
+    Ok(sources)
 }
 
 fn open_users(config: &Config, lasting: &Lasting) -> anyhow::Result<Arc<UserStore>> {

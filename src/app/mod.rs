@@ -46,7 +46,7 @@ impl App {
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let mut inherited = Inherited::from_environment()
             .context("a descriptor in LISTEN_FDS is no listening TCP socket")?;
-        let lasting = Lasting::new(&config);
+        let lasting = Lasting::new(&config)?;
         let serving = build::open(config, &lasting).await?;
         let limits = &serving.config.limits;
         let admission = Admission::new(limits, Arc::clone(&serving.shared.bans));
@@ -132,6 +132,11 @@ impl App {
         loops.spawn(reloader.run(self.orders.reload, self.hangup));
         // Likewise, with everything saved.
         loops.spawn(Arc::clone(&shared.bans).keep(shared.drain.clone()));
+        // Likewise.
+        if let Some(counters) = &shared.counters {
+            let (bans, drain) = (Arc::clone(&shared.bans), shared.drain.clone());
+            loops.spawn(Arc::clone(counters).run(bans, drain));
+        }
         let served = Arc::clone(&current);
         // Likewise.
         loops.spawn(sweep::regularly(

@@ -224,6 +224,12 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
     if keep("bans".to_owned(), new.bans != old.bans) {
         new.bans.clone_from(&old.bans);
     }
+    if keep(
+        "shared_counters".to_owned(),
+        new.shared_counters != old.shared_counters,
+    ) {
+        new.shared_counters.clone_from(&old.shared_counters);
+    }
     if keep("log".to_owned(), new.log != old.log) {
         new.log = old.log.clone();
     }

@@ -4,10 +4,14 @@
 //! Owns passwords and their cost. Knows nothing of FTP or of what an account may do ([`crate::access`]).
 //! Called by the engine's authentication pipeline.
 
+mod anonymous;
 pub mod bans;
 mod document;
 mod hashing;
+pub mod hook;
+pub mod ldap;
 pub mod password;
+pub mod shared;
 mod users;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
@@ -15,8 +19,12 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 
 pub use self::{
+    anonymous::Anonymous,
     document::{Document, FOREIGN_BYTES, Groups, LoginBy, Names, Settings, name_problem},
     hashing::{Busy, Hashing},
+    hook::HttpHook,
+    ldap::Directory,
+    shared::SharedCounters,
     users::{FreshUsers, UserStore, Users, UsersError},
 };
 use crate::access::{Account, Circumstances};

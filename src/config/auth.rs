@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use super::{Anonymous, HttpHook, Ldap, WhenUnavailable};
+
 /// Authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
@@ -11,6 +13,14 @@ pub struct Auth {
     pub users: Option<UsersFiles>,
     /// How long a right password spares the hash; zero switches it off. Default 120 s.
     pub password_cache: Duration,
+    /// What an attempt is answered when a source cannot decide.
+    pub unavailable: WhenUnavailable,
+    /// Of the source `http`.
+    pub http: Option<HttpHook>,
+    /// Of the source `ldap`.
+    pub ldap: Option<Ldap>,
+    /// Of the source `anonymous`.
+    pub anonymous: Anonymous,
 }
 
 /// One authentication source.
@@ -18,6 +28,12 @@ pub struct Auth {
 pub enum SourceKind {
     /// The users file or directory.
     Users,
+    /// A service over HTTP.
+    Http,
+    /// An LDAP directory.
+    Ldap,
+    /// Logins without an account.
+    Anonymous,
 }
 
 /// The users file, or a directory of them.
@@ -35,6 +51,10 @@ impl Default for Auth {
             sources: vec![SourceKind::Users],
             users: None,
             password_cache: Duration::from_mins(2),
+            unavailable: WhenUnavailable::TryLater,
+            http: None,
+            ldap: None,
+            anonymous: Anonymous::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ mod passive;
 mod profile;
 mod resolve;
 mod s3;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -42,6 +43,9 @@ pub use self::{
         ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,
         S3Provider, S3Switches,
     },
+    sources::{
+        Anonymous, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters, WhenUnavailable,
+    },
     tls::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
@@ -69,6 +73,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who is shut out after failed logins.
     pub bans: Bans,
+    /// Where replicas count together.
+    pub shared_counters: Option<SharedCounters>,
     /// Bytes a second of sessions and users.
     pub bandwidth: Bandwidth,
     /// Deadlines.

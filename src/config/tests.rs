@@ -15,8 +15,10 @@ mounts: [{path: /, backend: disk}]
 "#;
 
 fn environment(name: &str) -> Option<String> {
-    name.starts_with("CAUSEWAY_")
-        .then(|| format!("value of {name}"))
+    name.starts_with("CAUSEWAY_").then(|| match name {
+        "CAUSEWAY_REDIS_URL" => "redis://127.0.0.1:6379/0".to_owned(),
+        _ => format!("value of {name}"),
+    })
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::{Attempt, Outcome, Proof},
-    config::ClearText,
+    config::{ClearText, WhenUnavailable},
     engine::{Engine, Evidence},
     observe::metrics::LoginLabels,
 };
@@ -141,7 +141,7 @@ async fn try_login(
     };
     let view = Arc::clone(view);
     let account = view.account();
-    if !session.sit(account) {
+    if !session.sit(account).await {
         count(session, "sessions_full");
         tracing::warn!(name = user, "the user has its share of sessions");
         return Err(farewell("Too many sessions of this user, try again later"));
@@ -184,10 +184,15 @@ async fn refuse(session: &mut Session, recent: u32, text: &str) -> Next {
     answer(530, text)
 }
 
-/// 421: clients come back after it, and the session must not go on as a failed login would.
+/// No source could decide. 421 unless configured otherwise: clients come back after it, and the session
+/// does not go on as after a failed login. Not counted as a failure of the client's.
 fn unavailable(session: &Session) -> Next {
     count(session, "unavailable");
-    farewell("Login is not available now, try again later")
+    let text = "Login is not available now, try again later";
+    match session.shared.when_unavailable {
+        WhenUnavailable::TryLater => farewell(text),
+        WhenUnavailable::Refuse => answer(530, text),
+    }
 }
 
 /// The end of a connection whose address is banned.

@@ -59,8 +59,8 @@ pub use self::{
 };
 pub(crate) use self::{pace::Buckets, passive::listen_with_backlog};
 use crate::{
-    auth::bans::Bans,
-    config::{Bandwidth, Limits, Listener, Mode, Profile, Timeouts},
+    auth::{SharedCounters, bans::Bans},
+    config::{Bandwidth, Limits, Listener, Mode, Profile, Timeouts, WhenUnavailable},
     engine::Surroundings,
     observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
@@ -91,6 +91,10 @@ pub struct Shared {
     pub bans: Arc<Bans>,
     /// What every user has in use.
     pub usage: Arc<Usage>,
+    /// What replicas count together.
+    pub counters: Option<Arc<SharedCounters>>,
+    /// What a login is answered that no source can decide.
+    pub when_unavailable: WhenUnavailable,
     /// Upload memory.
     pub budget: Budget,
     /// Counters.

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     access::{Account, VirtualPath},
+    auth::shared::{Full, SharedSeat},
     config::{Mode, Profile, Rates},
     engine::{Engine, Login},
     observe::metrics::QuirkLabels,
@@ -58,6 +59,8 @@ pub(super) struct Session {
     pub(super) login_failures: u32,
     /// After login: its place among the user's sessions.
     seat: Option<Seat>,
+    /// And among those on all replicas; given back with the session.
+    shared_seat: Option<SharedSeat>,
     /// Of the user, at once.
     most_transfers: Option<usize>,
     pacing: Pacing,
@@ -165,6 +168,7 @@ impl Session {
             logged_in_by: None,
             login_failures: 0,
             seat: None,
+            shared_seat: None,
             most_transfers: None,
             pacing: Pacing::default(),
             working_directory: VirtualPath::root(),
@@ -313,8 +317,9 @@ impl Session {
         }
     }
 
-    /// After a login: takes the session's place among the user's; `false` if there is none.
-    pub(super) fn sit(&mut self, account: &Account) -> bool {
+    /// After a login: takes the session's place among the user's, here and where replicas count
+    /// together; `false` if there is none.
+    pub(super) async fn sit(&mut self, account: &Account) -> bool {
         let (limits, bandwidth) = (&self.shared.limits, &self.shared.bandwidth);
         let own = account.limits;
         let most = own.sessions.or(limits.sessions_per_user);
@@ -326,6 +331,12 @@ impl Session {
         let Some((seat, of_user)) = self.shared.usage.sit(&account.name, most, rates) else {
             return false;
         };
+        if let (Some(counters), Some(most)) = (&self.shared.counters, most) {
+            match counters.begin_session(&account.name, most).await {
+                Ok(place) => self.shared_seat = place,
+                Err(Full) => return false,
+            }
+        }
         let of_session = Buckets::new(bandwidth.session);
         self.pacing = Pacing::new([&of_session, &of_user, &self.door.buckets]);
         self.most_transfers = own.transfers.or(limits.transfers_per_user);

@@ -178,6 +178,10 @@ pub struct Metrics {
     pub bans_started: Family<BanLabels, Counter>,
     /// Transfers refused because the user has enough of them.
     pub transfers_refused: Counter,
+    /// 1 while the counters of several replicas can be reached.
+    pub shared_counters_up: Gauge,
+    /// Requests to them that failed.
+    pub shared_counter_failures: Counter,
     /// Commands answered.
     pub commands: Family<CommandLabels, Counter>,
     /// Transfers ended.
@@ -233,6 +237,8 @@ impl Metrics {
             bans: Family::default(),
             bans_started: Family::default(),
             transfers_refused: Counter::default(),
+            shared_counters_up: Gauge::default(),
+            shared_counter_failures: Counter::default(),
             commands: Family::default(),
             transfers: Family::default(),
             transfers_running: Family::default(),
@@ -391,6 +397,16 @@ impl Metrics {
     /// Bans and refusals.
     fn register_guard(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "shared_counters_up",
+            "1 while the counters of several replicas can be reached",
+            self.shared_counters_up.clone(),
+        );
+        registry.register(
+            "shared_counter_failures",
+            "Requests to the counters of several replicas that failed",
+            self.shared_counter_failures.clone(),
+        );
         registry.register("bans", "Bans of now by kind of subject", self.bans.clone());
         registry.register(
             "bans_started",

@@ -34,8 +34,12 @@ mod grants;
 mod guard;
 /// Thousands of handshakes in a row on a busy machine.
 mod handshakes;
+/// Logins decided by a service over HTTP, and anonymous ones.
+mod hook;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
+/// Users of an LDAP directory.
+mod ldap;
 /// Health, metrics and the end of the process.
 mod life;
 /// Lines that are too long, odd, or early.
@@ -52,6 +56,8 @@ mod passive;
 mod profiles;
 /// PROXY headers of a load balancer, on control and data connections.
 mod proxy;
+/// Several replicas that count together.
+mod replicas;
 /// Interrupted uploads that their user continues.
 mod resume;
 /// Whose TLS session a data connection may resume, and where it must.

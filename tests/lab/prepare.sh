@@ -25,7 +25,8 @@ install_debian_packages() {
 install_packages() {
     local missing
     mapfile -t missing < <(packages_of_missing cc:build-essential curl:curl lftp:lftp git:git jq:jq \
-        openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw ceph-mon:ceph-mon ceph-osd:ceph-osd \
+        openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw slapadd:slapd ldapsearch:ldap-utils redis-server:redis-server \
+        ceph-mon:ceph-mon ceph-osd:ceph-osd \
         ceph:ceph-common)
     python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
     install_debian_packages "${missing[@]}"

@@ -16,18 +16,21 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use self::table::Table;
+use tokio::sync::mpsc;
+
 pub use self::{
     subject::{NameDigest, Subject, SubjectError},
     table::{Ban, BannedBy},
 };
 use crate::{
+    auth::shared::Note,
     config,
     observe::metrics::{BanLabels, Metrics},
     shutdown::Drain,
@@ -46,6 +49,8 @@ pub struct Bans {
     unsaved: AtomicBool,
     state_file: Option<PathBuf>,
     metrics: Arc<Metrics>,
+    /// For other replicas.
+    notes: OnceLock<mpsc::Sender<Note>>,
 }
 
 impl Bans {
@@ -73,7 +78,14 @@ impl Bans {
             unsaved: AtomicBool::new(false),
             state_file,
             metrics,
+            notes: OnceLock::new(),
         }
+    }
+
+    /// Tells other replicas of failures and bans from now on.
+    pub fn share(&self, notes: mpsc::Sender<Note>) {
+        // A second call changes nothing.
+        let _ = self.notes.set(notes);
     }
 
     /// The ban that keeps connections from this address out.
@@ -109,9 +121,18 @@ impl Bans {
             subjects.push((Subject::user(user), is_known.then_some(user)));
         }
         let before = table.failures(&address, now);
+        let window = table.policy().window;
         for (subject, name) in subjects {
-            if let Some(ban) = table.fail(subject, name, now) {
-                self.announce(&ban);
+            let Some(allowance) = table.allowance(&subject) else {
+                continue;
+            };
+            match table.fail(subject, name, now) {
+                Some(ban) => self.announce(&ban),
+                None => self.note(Note::Failure {
+                    subject,
+                    allowance,
+                    window,
+                }),
             }
         }
         // A ban empties the count.
@@ -142,9 +163,41 @@ impl Bans {
         let lifted = self.table().lift(subject, SystemTime::now());
         if lifted {
             self.unsaved.store(true, Ordering::Relaxed);
+            self.note(Note::Lifted(*subject));
             tracing::info!(%subject, "ban lifted");
         }
         lifted
+    }
+
+    /// Begins a ban for failures that other replicas have counted.
+    pub fn begin(&self, subject: Subject) {
+        let ban = self.table().ban_for_failures(subject, SystemTime::now());
+        if let Some(ban) = ban {
+            self.announce(&ban);
+        }
+    }
+
+    /// Takes over a ban of another replica.
+    pub fn adopt(&self, subject: Subject, left: Duration) {
+        let now = SystemTime::now();
+        let Some(until) = now.checked_add(left) else {
+            return;
+        };
+        let mut table = self.table();
+        let is_known = table.ban(&subject, now).is_some();
+        table.add(subject, None, until, BannedBy::Replica, now);
+        if !is_known {
+            self.unsaved.store(true, Ordering::Relaxed);
+            tracing::warn!(%subject, seconds = left.as_secs(), "banned by another replica");
+        }
+    }
+
+    /// Ends a ban that another replica has lifted.
+    pub fn forget(&self, subject: &Subject) {
+        if self.table().lift(subject, SystemTime::now()) {
+            self.unsaved.store(true, Ordering::Relaxed);
+            tracing::info!(%subject, "ban lifted by another replica");
+        }
     }
 
     /// Keeps metrics and state file up to date until the drain is over, which is when `stop` ends.
@@ -210,6 +263,7 @@ impl Bans {
 
     fn announce(&self, ban: &Ban) {
         self.unsaved.store(true, Ordering::Relaxed);
+        self.note(Note::Banned(ban.clone()));
         let subject = ban.subject.kind();
         let label = BanLabels { subject };
         self.metrics.bans_started.get_or_create(&label).inc();
@@ -222,6 +276,13 @@ impl Bans {
             by = ban.by.label(),
             "banned"
         );
+    }
+
+    /// Best effort: what the store does not hear of counts here all the same.
+    fn note(&self, note: Note) {
+        if let Some(notes) = self.notes.get() {
+            let _ = notes.try_send(note);
+        }
     }
 
     fn is_safe(&self, peer: IpAddr) -> bool {

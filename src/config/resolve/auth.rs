@@ -2,26 +2,55 @@
 
 use std::time::Duration;
 
-use super::super::{Auth, SourceKind, UsersFiles, typed::Table};
+use super::{
+    super::{Anonymous, Auth, SourceKind, UsersFiles, typed::Table},
+    sources::{ANONYMOUS, HTTP, LDAP, WHEN_UNAVAILABLE, anonymous, http, ldap},
+};
 
 pub(super) const USERS: [&str; 2] = ["file", "directory"];
-pub(super) const AUTH: [&str; 2] = ["sources", "password_cache_seconds"];
+pub(super) const AUTH: [&str; 6] = [
+    "sources",
+    "password_cache_seconds",
+    "unavailable",
+    "http",
+    "ldap",
+    "anonymous",
+];
 
-const SOURCES: [(&str, SourceKind); 1] = [("users", SourceKind::Users)];
+const SOURCES: [(&str, SourceKind); 4] = [
+    ("users", SourceKind::Users),
+    ("http", SourceKind::Http),
+    ("ldap", SourceKind::Ldap),
+    ("anonymous", SourceKind::Anonymous),
+];
 
 /// A password that was right an hour ago may have been withdrawn in another system since.
 const MAX_CACHE_SECONDS: u64 = 3600;
 
 pub(super) fn auth(root: &Table<'_>) -> Option<Auth> {
     let default = Auth::default();
-    let (sources, cache) = match root.table("auth", &AUTH) {
-        Some(table) => {
-            let cache = default.password_cache.as_secs();
-            let cache = table.integer("password_cache_seconds", cache, 0..=MAX_CACHE_SECONDS);
-            (sources(&table), cache.map(Duration::from_secs))
-        }
-        None => (Some(default.sources), Some(default.password_cache)),
+    let table = root.table("auth", &AUTH);
+    let table = table.as_ref();
+    let sources = table.map_or(Some(default.sources), sources);
+    let cache = table.map_or(Some(default.password_cache), |table| {
+        let cache = default.password_cache.as_secs();
+        let cache = table.integer("password_cache_seconds", cache, 0..=MAX_CACHE_SECONDS);
+        cache.map(Duration::from_secs)
+    });
+    let unavailable = table.map_or(Some(default.unavailable), |table| {
+        let choice = table.choice("unavailable", &WHEN_UNAVAILABLE)?;
+        Some(choice.unwrap_or_default())
+    });
+    let wanted = |kind| {
+        sources
+            .as_ref()
+            .is_some_and(|sources| sources.contains(&kind))
     };
+    let http = section(table, "http", wanted(SourceKind::Http), &HTTP, http);
+    let ldap = section(table, "ldap", wanted(SourceKind::Ldap), &LDAP, ldap);
+    let anonymous = table
+        .and_then(|table| table.table("anonymous", &ANONYMOUS))
+        .map_or(Some(Anonymous::default()), |table| anonymous(&table));
     let wants_users = sources
         .as_ref()
         .is_none_or(|sources| sources.contains(&SourceKind::Users));
@@ -40,7 +69,30 @@ pub(super) fn auth(root: &Table<'_>) -> Option<Auth> {
         sources: sources?,
         users: users?,
         password_cache: cache?,
+        unavailable: unavailable?,
+        http: http?,
+        ldap: ldap?,
+        anonymous: anonymous?,
     })
+}
+
+/// The settings of a source, which must be there if the source is to be asked.
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
+fn section<T>(
+    auth: Option<&Table<'_>>,
+    key: &'static str,
+    wanted: bool,
+    known: &[&str],
+    read: fn(&Table<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    let Some(auth) = auth.filter(|auth| wanted || auth.has(key)) else {
+        return Some(None);
+    };
+    let table = auth.required(key, "a table: `sources` names it")?;
+    read(&table.table(known)?).map(Some)
 }
 
 fn sources(table: &Table<'_>) -> Option<Vec<SourceKind>> {

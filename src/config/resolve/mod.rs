@@ -9,6 +9,7 @@ mod mounts;
 mod passive;
 mod profiles;
 mod s3;
+mod sources;
 mod tls;
 mod uploads;
 
@@ -25,6 +26,7 @@ use self::{
     listeners::listeners,
     mounts::mounts,
     profiles::profiles,
+    sources::{SHARED_COUNTERS, shared_counters},
     tls::{TLS, tls},
     uploads::uploads,
 };
@@ -52,6 +54,7 @@ const ROOT: &[&str] = &[
     "uploads",
     "limits",
     "bans",
+    "shared_counters",
     "bandwidth",
     "timeouts",
     "admin",
@@ -104,6 +107,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL, SERVICE},
         profiles::PROFILE,
         s3::{ENCRYPTION, METADATA, S3},
+        sources::{ANONYMOUS, HTTP, LDAP, LDAP_GROUPS},
         tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
         uploads::UPLOADS,
     };
@@ -130,6 +134,11 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &UPLOADS,
         &LIMITS,
         &BANS,
+        &SHARED_COUNTERS,
+        &HTTP,
+        &LDAP,
+        &LDAP_GROUPS,
+        &ANONYMOUS,
         &BANDWIDTH,
         &TIMEOUTS,
         &log,
@@ -173,6 +182,10 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         Some(table) => bans(&table),
         None => Some(Bans::default()),
     };
+    let shared_counters = match root.table("shared_counters", &SHARED_COUNTERS) {
+        Some(table) => shared_counters(&table).map(Some),
+        None => Some(None),
+    };
     let bandwidth = match root.table("bandwidth", &BANDWIDTH) {
         Some(table) => bandwidth(&table),
         None => Some(Bandwidth::default()),
@@ -213,6 +226,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         uploads: uploads?,
         limits: limits?,
         bans: bans?,
+        shared_counters: shared_counters?,
         bandwidth: bandwidth?,
         timeouts: timeouts?,
         admin: admin?,

@@ -13,6 +13,7 @@ mod peers;
 mod raw;
 mod relay;
 mod server;
+mod services;
 mod store;
 mod stream;
 mod tls;
@@ -28,8 +29,10 @@ pub(crate) use self::{
     raw::Raw,
     relay::Relay,
     server::{
-        Builder, PASSWORD, Server, http, http_get, password_hash, users_file, write_certificates,
+        Builder, GROUPS, PASSWORD, Server, http, http_get, password_hash, users_file,
+        write_certificates,
     },
+    services::{Hook, Redis, Slapd},
     store::Store,
     tls::{Tls, Version},
 };

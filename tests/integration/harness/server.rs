@@ -27,6 +27,14 @@ use super::{Store, Tls, Version, until};
 /// Of every user.
 pub(crate) const PASSWORD: &str = "secret123";
 
+/// Groups for users from other sources: `uploaders` may write and not delete, `readers` may read.
+pub(crate) const GROUPS: &str = "groups:
+  uploaders:
+    grants: [{path: '/**', allow: [list, read, write, mkdir]}]
+  readers:
+    grants: [{path: '/**', allow: [list, read]}]
+";
+
 /// A running server; dropped, it is killed and waited for.
 pub(crate) struct Server {
     /// Explicit TLS on IPv4.
@@ -55,6 +63,8 @@ pub(crate) struct Builder {
     /// Appended to the users file.
     users: String,
     user_profiles: Vec<(String, String)>,
+    /// The groups of the users file, as its text.
+    groups: String,
 }
 
 impl Server {
@@ -99,6 +109,7 @@ impl Server {
             }),
             files: Vec::new(),
             users: String::new(),
+            groups: String::new(),
         }
     }
 
@@ -274,6 +285,12 @@ impl Builder {
         self
     }
 
+    /// The groups of the users file, as they stand there.
+    pub(crate) fn groups(mut self, groups: &str) -> Self {
+        groups.clone_into(&mut self.groups);
+        self
+    }
+
     /// Gives a user a profile.
     pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
         self.user_profiles
@@ -288,7 +305,7 @@ impl Builder {
     pub(crate) fn start(mut self) -> Server {
         let directory = TempDir::new().unwrap();
         let authority = write_certificates(directory.path());
-        let mut users = users_file() + &self.users;
+        let mut users = users_file() + &self.users + &self.groups;
         for (user, profile) in &self.user_profiles {
             let name = format!("name: {user}\n");
             users = users.replace(&name, &format!("{name}    profile: {profile}\n"));
