@@ -132,6 +132,26 @@ fn summary(config: &Config, users: usize) -> String {
     for (name, backend) in &config.backends {
         let _ = match backend {
             Backend::Fs(fs) => writeln!(text, "backend {name}: directory {}", fs.root.display()),
+            Backend::Gcs(gcs) => writeln!(
+                text,
+                "backend {name}: bucket {} at {}, driver {:?}",
+                gcs.bucket,
+                gcs.endpoint.as_deref().unwrap_or("Google"),
+                gcs.driver
+            ),
+            Backend::Azblob(azblob) => writeln!(
+                text,
+                "backend {name}: container {} at {}",
+                azblob.container, azblob.endpoint
+            ),
+            Backend::Memory(memory) => writeln!(
+                text,
+                "backend {name}: at most {} bytes in memory, gone when the server stops",
+                memory.size_bytes
+            ),
+            Backend::OpenDal(opendal) => {
+                writeln!(text, "backend {name}: {}", opendal.scheme)
+            }
             Backend::S3(s3) => {
                 let endpoint = s3.endpoint.as_deref().unwrap_or("AWS");
                 let keys = match s3.credentials {

@@ -7,6 +7,7 @@
 
 mod admin;
 mod auth;
+mod backend;
 mod error;
 mod guard;
 mod passive;
@@ -35,6 +36,10 @@ pub(crate) use self::resolve::{own_mounts, time_zone};
 pub use self::{
     admin::{Admin, MetricsAccess},
     auth::{Auth, SourceKind, UsersFiles},
+    backend::{
+        AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
+        MemoryBackend, OPENDAL_SCHEMES, OpenDalBackend,
+    },
     error::{ConfigError, ConfigErrors},
     guard::{Bandwidth, Bans, Rates},
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
@@ -172,6 +177,14 @@ pub enum Backend {
     Fs(FsBackend),
     /// An S3 bucket.
     S3(Box<S3Backend>),
+    /// A bucket of Google Cloud Storage.
+    Gcs(Box<GcsBackend>),
+    /// A container of Azure Blob Storage.
+    Azblob(Box<AzblobBackend>),
+    /// Files in memory, gone with the process.
+    Memory(MemoryBackend),
+    /// Another service of OpenDAL.
+    OpenDal(Box<OpenDalBackend>),
 }
 
 /// A local directory.
@@ -181,6 +194,20 @@ pub struct FsBackend {
     pub root: PathBuf,
     /// Times set by clients.
     pub set_time: SetTime,
+    /// How much of an upload is on the disk before its 226.
+    pub durability: Durability,
+    /// Uploads are refused, or ended, with 552 when less than this is free; default 64 MiB.
+    pub free_space_bytes: u64,
+}
+
+/// How much of an upload is on the disk before its 226.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The file and its name are synced (default): both survive a power failure.
+    Full,
+    /// Nothing is synced: a crash of the machine may lose what was acknowledged in the last seconds,
+    /// but never shows a part of a file.
+    Fast,
 }
 
 /// A string that never appears in a log.

@@ -66,7 +66,7 @@ fn example_file_parses_as_it_stands_and_with_every_key_set() {
     assert_eq!(admin.address, "127.0.0.1:9090".parse().unwrap());
     assert_eq!(admin.metrics, MetricsAccess::Token);
     assert!(admin.token.is_some() && admin.tls.is_some());
-    assert_eq!(config.backends.len(), 2);
+    assert_eq!(config.backends.len(), 6);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn defaults_of_the_example_are_those_of_the_code() {
     assert_eq!(written_tls.client_certificates, tls.client_certificates);
     let s3 = |config: &Config, name: &str| match &config.backends[name] {
         Backend::S3(s3) => s3.clone(),
-        Backend::Fs(_) => panic!("{name} must be an S3 backend"),
+        other => panic!("{name} must be an S3 backend, found {other:?}"),
     };
     let (written_s3, s3) = (s3(&written, "archive"), s3(&default, "cloud"));
     let written_s3 = S3Backend {
@@ -148,8 +148,8 @@ fn defaults_of_the_example_are_those_of_the_code() {
     };
     assert_eq!(format!("{written_s3:?}"), format!("{:?}", *s3));
     let local_time = |config: &Config, name: &str| match &config.backends[name] {
-        Backend::Fs(local) => local.set_time,
-        Backend::S3(_) => panic!("{name} must be a local directory"),
+        Backend::Fs(local) => (local.set_time, local.durability, local.free_space_bytes),
+        other => panic!("{name} must be a local directory, found {other:?}"),
     };
     assert_eq!(local_time(&written, "local"), local_time(&default, "disk"));
 }
@@ -254,7 +254,7 @@ log: {level: verbose}
         "backends.cloud.region: missing",
         "backends.cloud.secret_access_key: missing: access_key_id is given",
         "backends.cloud.part_size_bytes: expected a whole number from 5242880 to 5368709120",
-        "backends.other.type: expected `fs` or `s3`, found \"ftp\"",
+        "backends.other.type: expected `fs` or `s3` or `gcs` or `azblob` or `memory` or `opendal`, found \"ftp\"",
         "mounts[0].path: expected the plain absolute form \"/b\", found \"/a/../b\"",
         "mounts[0].prefix: the templates are {home}, {user}, {certificate} and {attribute.NAME}, found \"x/{name}\"",
         "timeouts.idle_seconds: expected a whole number from 1 to 604800, found the number 0",
@@ -666,4 +666,121 @@ fn missing_file_is_one_error_with_its_name() {
             .to_string()
             .starts_with("/does/not/exist.yaml: cannot read the file: ")
     );
+}
+
+/// Each mistake of a backend, with its path and what to do.
+#[test]
+fn mistakes_in_buckets_are_told_with_their_paths() {
+    let said = |backend: &str| errors(&changed("{type: fs, root: data}", backend)).join("\n");
+    for (backend, words) in [
+        (
+            "{type: gcz, bucket: b}",
+            &[
+                "backends.disk.type: expected `fs` or `s3` or `gcs` or `azblob` or `memory` or `opendal`",
+                "did you mean `gcs`?",
+            ][..],
+        ),
+        ("{type: gcs}", &["backends.disk.bucket: missing"]),
+        (
+            "{type: gcs, bucket: b, driver: google}",
+            &["backends.disk.driver: expected `opendal` or `unftp-sbe-gcs`"],
+        ),
+        (
+            "{type: gcs, bucket: b, driver: unftp-sbe-gcs, ca_file: x.pem}",
+            &["backends.disk.ca_file: is not known to the driver unftp-sbe-gcs"],
+        ),
+        (
+            "{type: gcs, bucket: b, anonymous: true, credentials_file: k.json}",
+            &["backends.disk.anonymous: contradicts credentials_file"],
+        ),
+        (
+            "{type: azblob, container: c, account: a, account_key: k, sas_token: t}",
+            &["backends.disk.sas_token: contradicts account_key"],
+        ),
+        (
+            "{type: azblob, container: c, account: a, client_id: i}",
+            &[
+                "backends.disk.tenant_id: missing",
+                "backends.disk.client_secret: missing",
+            ],
+        ),
+        (
+            "{type: azblob, container: c, account: a, identity: robot}",
+            &["backends.disk.identity: expected `workload` or `managed`"],
+        ),
+        (
+            "{type: azblob, container: c, account: a, endpoint: \"https://u:geheim@h\"}",
+            &["backends.disk.endpoint: expected a URL"],
+        ),
+        (
+            "{type: memory, size_bytes: 10}",
+            &["backends.disk.size_bytes: expected a whole number from 1048576"],
+        ),
+        (
+            "{type: opendal, scheme: osss, options: {bucket: b}}",
+            &[
+                "backends.disk.scheme: \"osss\" is not compiled in; compiled in: b2, cos, obs, oss, webhdfs; did you mean `oss`?",
+            ],
+        ),
+        (
+            "{type: opendal, scheme: gcs}",
+            &["backends.disk.scheme: has a type of its own: write `type: gcs`"],
+        ),
+        (
+            "{type: opendal, scheme: oss, options: {buckett: b}}",
+            &["backends.disk.options.buckett: unknown key; did you mean `bucket`?"],
+        ),
+        (
+            "{type: gcs, bucket: b, root: a/../b, part_size_bytes: 1}",
+            &[
+                "backends.disk.root: a prefix has no empty",
+                "backends.disk.part_size_bytes: expected",
+            ],
+        ),
+        (
+            "{type: fs, root: data, durability: maybe, free_space_bytes: x}",
+            &[
+                "backends.disk.durability: expected `full` or `fast`",
+                "backends.disk.free_space_bytes: expected",
+            ],
+        ),
+    ] {
+        let text = said(backend);
+        assert!(!text.contains("geheim"), "{text}");
+        for word in words {
+            assert!(text.contains(word), "{backend}: {text}");
+        }
+    }
+}
+
+#[test]
+fn ways_into_azure_are_told_apart() {
+    let credentials = |keys: &str| {
+        let backend = format!("{{type: azblob, container: c, account: acc, {keys}}}");
+        let config = parse(&changed("{type: fs, root: data}", &backend)).unwrap();
+        let Backend::Azblob(azblob) = &config.backends["disk"] else {
+            panic!("disk must be a container")
+        };
+        assert_eq!(azblob.endpoint, "https://acc.blob.core.windows.net");
+        azblob.credentials.clone()
+    };
+    assert!(matches!(credentials(""), AzblobCredentials::Default));
+    assert!(matches!(
+        credentials("account_key: aw=="),
+        AzblobCredentials::AccountKey(_)
+    ));
+    assert!(matches!(
+        credentials("sas_token: \"sv=1\""),
+        AzblobCredentials::SasToken(_)
+    ));
+    assert!(matches!(
+        credentials("identity: workload"),
+        AzblobCredentials::WorkloadIdentity
+    ));
+    assert!(matches!(
+        credentials("identity: managed"),
+        AzblobCredentials::ManagedIdentity
+    ));
+    let principal = credentials("tenant_id: t, client_id: i, client_secret: s");
+    assert!(matches!(principal, AzblobCredentials::ClientSecret { .. }));
 }

@@ -14,11 +14,14 @@ mod error;
 pub mod exchange;
 pub mod listing;
 mod local;
+mod memory;
 mod object;
 mod quota;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
+#[cfg(feature = "unftp-sbe-gcs")]
+mod unftp_gcs;
 pub mod upload;
 mod view;
 
@@ -35,12 +38,13 @@ use futures_util::{StreamExt, stream::BoxStream};
 pub use self::budget::Budget;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
+pub use self::memory::MemoryStore;
 pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
 pub use self::view::{AppendFrom, Stores, View};
 use crate::{
     access::StoreKey,
-    config::{Backend, Timeouts},
+    config::{Backend, GcsBackend, GcsDriver, Timeouts},
 };
 
 /// Opens a configured backend. Blocks on the local file system; meant for start-up.
@@ -52,7 +56,29 @@ pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
     Ok(match backend {
         Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
         Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
+        Backend::Gcs(backend) => match backend.driver {
+            GcsDriver::OpenDal => Arc::new(ObjectStore::open_gcs(backend, timeouts)?),
+            GcsDriver::Unftp => unftp(backend, timeouts)?,
+        },
+        Backend::Azblob(backend) => Arc::new(ObjectStore::open_azblob(backend, timeouts)?),
+        Backend::Memory(backend) => Arc::new(MemoryStore::open(backend)),
+        Backend::OpenDal(backend) => Arc::new(ObjectStore::open_other(backend, timeouts)?),
     })
+}
+
+#[cfg(feature = "unftp-sbe-gcs")]
+fn unftp(backend: &GcsBackend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(unftp_gcs::UnftpGcsStore::open(backend, timeouts)?))
+}
+
+#[cfg(not(feature = "unftp-sbe-gcs"))]
+fn unftp(_backend: &GcsBackend, _timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+    let problem = "this binary was built without the driver unftp-sbe-gcs";
+    Err(StoreError::with_source(
+        ErrorKind::Unsupported,
+        "open",
+        problem,
+    ))
 }
 
 /// What a store answers.

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod backends;
+mod buckets;
 mod guard;
 mod listeners;
 mod mounts;
@@ -102,6 +103,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
     use self::{
         auth::{AUTH, USERS},
         backends::FS,
+        buckets::{AZBLOB, GCS, MEMORY, OPENDAL},
         listeners::LISTENER,
         mounts::MOUNT,
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL, SERVICE},
@@ -130,6 +132,10 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &S3,
         &ENCRYPTION,
         &METADATA,
+        GCS,
+        AZBLOB,
+        MEMORY,
+        OPENDAL,
         &MOUNT,
         &UPLOADS,
         &LIMITS,
@@ -409,8 +415,14 @@ fn backends_of_mounts(mounts: &Located<Mount>, names: &[&str], reader: &Reader<'
 /// A part must fit into a quarter of the budget, see `store::Budget`.
 fn upload_memory(limits: &Limits, backends: &BTreeMap<Arc<str>, Backend>, reader: &Reader<'_>) {
     for (name, backend) in backends {
-        let Backend::S3(s3) = backend else { continue };
-        let least = s3.part_bytes.saturating_mul(4);
+        let part_bytes = match backend {
+            Backend::S3(s3) => s3.part_bytes,
+            Backend::Gcs(gcs) => gcs.settings.part_bytes,
+            Backend::Azblob(azblob) => azblob.settings.part_bytes,
+            Backend::OpenDal(opendal) => opendal.settings.part_bytes,
+            Backend::Fs(_) | Backend::Memory(_) => continue,
+        };
+        let least = part_bytes.saturating_mul(4);
         if limits.upload_memory_bytes < least {
             let found = limits.upload_memory_bytes;
             reader.error(

@@ -13,9 +13,9 @@ use super::{
 };
 
 /// Bytes of one part of a multipart upload.
-const PART_BYTES: usize = 8 << 20;
+pub(super) const PART_BYTES: usize = 8 << 20;
 /// Parts under way at once per upload.
-const PARTS_IN_FLIGHT: usize = 2;
+pub(super) const PARTS_IN_FLIGHT: usize = 2;
 /// The region that S3-compatible stores with an endpoint of their own expect.
 const REGION: &str = "us-east-1";
 /// The largest object there is.
@@ -233,7 +233,7 @@ fn encryption(table: &Table<'_>) -> Option<S3Encryption> {
     clippy::option_option,
     reason = "a mistake and an absence are different things"
 )]
-fn endpoint(table: &Table<'_>) -> Option<Option<String>> {
+pub(super) fn endpoint(table: &Table<'_>) -> Option<Option<String>> {
     const EXPECTED: &str = "a URL such as https://s3.example.com:9000";
     let Some(text) = table.optional_text("endpoint", EXPECTED)? else {
         return Some(None);

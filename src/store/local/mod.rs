@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     access::StoreKey,
-    config::{FsBackend, SetTime},
+    config::{Durability, FsBackend, SetTime},
 };
 
 /// Where unfinished uploads live, directly below the root so that a rename publishes them. Hidden
@@ -57,6 +57,9 @@ pub struct LocalStore {
     /// Makes "is it still that version? then rename" one step among the uploads of this process.
     commits: Arc<Mutex<()>>,
     set_time: SetTime,
+    durability: Durability,
+    /// Bytes that uploads leave free.
+    free_space_bytes: u64,
 }
 
 impl LocalStore {
@@ -85,6 +88,8 @@ impl LocalStore {
             unservable_told: Arc::new(AtomicBool::new(false)),
             commits: Arc::new(Mutex::new(())),
             set_time: backend.set_time,
+            durability: backend.durability,
+            free_space_bytes: backend.free_space_bytes,
         })
     }
 
@@ -197,8 +202,17 @@ impl LocalStore {
         self.sync_directory(parent(source)).map_err(failed)
     }
 
-    /// Makes the names in a directory durable.
+    /// Bytes that this process may still write.
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&*self.root)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    /// Makes the names in a directory durable, where that is asked for.
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        if self.durability == Durability::Fast {
+            return Ok(());
+        }
         // `open_dir` may give an `O_PATH` descriptor, which cannot be synced.
         self.root.open(directory)?.sync_all()
     }
@@ -395,9 +409,10 @@ impl Store for LocalStore {
 
     async fn available(&self) -> Result<Option<u64>> {
         self.blocking("available", |store| {
-            let space = rustix::fs::fstatvfs(&*store.root)
-                .map_err(|error| StoreError::from_io("available", error.into()))?;
-            Ok(Some(space.f_bavail.saturating_mul(space.f_frsize)))
+            let free = store
+                .free_bytes()
+                .map_err(|error| StoreError::from_io("available", error))?;
+            Ok(Some(free.saturating_sub(store.free_space_bytes)))
         })
         .await
     }

@@ -15,7 +15,7 @@ use super::{
     super::{Base, Kind, PartSizes, Result, Stat, Upload},
     ErrorKind, LocalStore, StoreError, blocking, kept, new_name, parent, read, stat_of,
 };
-use crate::access::StoreKey;
+use crate::{access::StoreKey, config::Durability};
 
 const PART_BYTES: usize = 1 << 20;
 
@@ -64,6 +64,7 @@ impl LocalUpload {
     pub(super) fn begin(store: &LocalStore, key: &StoreKey, start: Start) -> Result<Self> {
         let target = new_name("write", key)?.to_owned();
         refuse_directory(store, key)?;
+        require_space(store)?;
         let create = || {
             Temporary::create(&store.uploads).map_err(|error| StoreError::from_io("write", error))
         };
@@ -113,6 +114,8 @@ impl Upload for LocalUpload {
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
         let mut state = self.take()?;
         let state = blocking("write", move || {
+            // Before the disk itself is full: others write to it as well.
+            require_space(&state.store)?;
             for chunk in part {
                 state
                     .temporary
@@ -159,7 +162,9 @@ impl Upload for LocalUpload {
 impl State {
     fn commit(mut self) -> Result<Stat> {
         let failed = |error| StoreError::from_io("commit", error);
-        self.temporary.file.sync_all().map_err(failed)?;
+        if self.store.durability == Durability::Full {
+            self.temporary.file.sync_all().map_err(failed)?;
+        }
         refuse_directory(&self.store, &self.key)?;
         // Held for a stat and a rename, by a blocking thread; it guards no data to be poisoned.
         let commit = self
@@ -285,6 +290,17 @@ impl Drop for Temporary {
             _ => {}
         }
     }
+}
+
+/// Refuses to write where less is free than must stay so.
+fn require_space(store: &LocalStore) -> Result<()> {
+    let free = store
+        .free_bytes()
+        .map_err(|error| StoreError::from_io("write", error))?;
+    if free < store.free_space_bytes {
+        return Err(StoreError::new(ErrorKind::StorageFull, "write"));
+    }
+    Ok(())
 }
 
 fn refuse_directory(store: &LocalStore, key: &StoreKey) -> Result<()> {

@@ -19,6 +19,8 @@ const KEY_BYTES: usize = 1024;
 pub(super) struct Keys {
     /// Empty, or with a trailing slash.
     prefix: String,
+    /// Azure takes `\\` for `/` and drops dots at the end of a segment.
+    azure: bool,
 }
 
 impl Keys {
@@ -32,7 +34,15 @@ impl Keys {
         if !root.is_empty() && !survives(root) {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "open"));
         }
-        Ok(Self { prefix })
+        Ok(Self {
+            prefix,
+            azure: false,
+        })
+    }
+
+    /// The same with Azure's own rules for names, if `azure`.
+    pub(super) fn of_azure(self, azure: bool) -> Self {
+        Self { azure, ..self }
     }
 
     /// The object of a file.
@@ -52,7 +62,9 @@ impl Keys {
         }
         let path = format!("{}{}", self.prefix, key.as_str());
         // A directory of that name must also be possible, or `x` could be made and `x/` not looked for.
-        if !survives(&path) || path.len() >= KEY_BYTES {
+        let on_azure =
+            || !path.contains('\\') && path.split('/').all(|segment| !segment.ends_with('.'));
+        if !survives(&path) || path.len() >= KEY_BYTES || self.azure && !on_azure() {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, operation));
         }
         Ok(path)
@@ -91,6 +103,11 @@ impl Keys {
     /// Whether a listed `path` is our own and nobody else's to see.
     pub(super) fn is_ours(&self, path: &str) -> bool {
         path.strip_prefix(&self.prefix).is_some_and(is_hidden)
+    }
+
+    /// A fresh object that no client sees or names, for what an upload needs besides its target.
+    pub(super) fn hidden(&self) -> String {
+        format!("{}{AREA}/{:032x}", self.prefix, rand::random::<u128>())
     }
 
     fn root(&self) -> String {

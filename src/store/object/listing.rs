@@ -1,32 +1,91 @@
 //! Listing one directory of a bucket, page by page.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use opendal::{Lister, options::ListOptions};
 
 use super::{
     super::{Entry, ErrorKind, Result, StoreError},
-    ObjectStore, directory_stat, file_stat,
+    ObjectStore, directory_stat,
     keys::Keys,
 };
 use crate::access::StoreKey;
 
-/// The most S3 gives at once.
+/// The most that S3 and GCS give at once.
 const PAGE: usize = 1000;
+
+/// Objects held back at most. In a bucket that lists in key order no more than one for each byte of a
+/// key can wait, since all that wait begin the present key.
+const HELD: usize = 1024;
 
 struct Listing {
     store: ObjectStore,
     directory: String,
     lister: Lister,
     first: Option<opendal::Entry>,
-    /// Directories of the present page. S3 gives the prefixes of a page before its objects, so
-    /// within a page an object `x` beside `x/…` is always recognised. Where a page ends between the
-    /// two, the listing shows both: knowing better would take a look per object or unbounded memory.
-    directories: HashSet<String>,
-    /// Whether the last entry was an object, so that a directory begins a new page.
-    after_object: bool,
+    rows: Rows,
     left_out: u64,
+}
+
+/// The rows of a listing, with no name twice.
+///
+/// A bucket may hold both `x` and `x/…`, and then the directory wins. It lists in key order, but
+/// OpenDAL gives the prefixes of a page before its objects. So an object `x` may follow its directory
+/// (same page), or come before it (a later page); in between lie only keys that begin with `x`. It is
+/// held back until a key behind `x/` was seen, and never more than [`HELD`] are.
+#[derive(Debug, Default)]
+struct Rows {
+    /// The last page's worth of directories, in key order, which is that of names with their slash.
+    directories: VecDeque<String>,
+    /// Objects whose directory may still come.
+    held: BTreeMap<String, Entry>,
+    ready: VecDeque<Entry>,
+}
+
+impl Rows {
+    /// Takes an entry and says whether it hides an object, or is one that is hidden.
+    fn add(&mut self, entry: Entry, directory: bool) -> bool {
+        let mut hidden = false;
+        if directory {
+            self.release(&format!("{}/", entry.name));
+            hidden = self.held.remove(&entry.name).is_some();
+            if self.directories.len() == PAGE {
+                self.directories.pop_front();
+            }
+            self.directories.push_back(format!("{}/", entry.name));
+            self.ready.push_back(entry);
+        } else {
+            self.release(&entry.name);
+            if self
+                .directories
+                .binary_search(&format!("{}/", entry.name))
+                .is_ok()
+            {
+                return true;
+            }
+            self.held.insert(entry.name.clone(), entry);
+            if self.held.len() > HELD {
+                self.ready
+                    .extend(self.held.pop_first().map(|(_, entry)| entry));
+            }
+        }
+        hidden
+    }
+
+    /// Lets go what cannot have a directory any more now that `key` was seen.
+    fn release(&mut self, key: &str) {
+        // What waits is few; whatever does not begin `key` is decided.
+        let decided = |name: &String| format!("{name}/").as_str() < key;
+        while let Some(name) = self.held.keys().find(|name| decided(name)).cloned() {
+            self.ready.extend(self.held.remove(&name));
+        }
+    }
+
+    fn finish(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.ready.extend(held.into_values());
+    }
 }
 
 pub(super) async fn open(
@@ -57,8 +116,7 @@ pub(super) async fn open(
         directory: path,
         lister,
         first,
-        directories: HashSet::new(),
-        after_object: false,
+        rows: Rows::default(),
         left_out: 0,
     };
     Ok(stream::try_unfold(listing, |mut listing| async move {
@@ -70,54 +128,118 @@ pub(super) async fn open(
 impl Listing {
     async fn next(&mut self) -> Result<Option<Entry>> {
         loop {
+            if let Some(entry) = self.rows.ready.pop_front() {
+                return Ok(Some(entry));
+            }
             let entry = match self.first.take() {
                 Some(first) => Some(first),
                 None => self.store.look("list", self.lister.try_next()).await?,
             };
             let Some(entry) = entry else {
+                self.rows.finish();
                 if self.left_out > 0 {
                     tracing::info!(
                         directory = ?self.directory,
-                        count = self.left_out,
+                        count = std::mem::take(&mut self.left_out),
                         "keys that cannot be served are left out of a listing"
                     );
                 }
-                return Ok(None);
+                if self.rows.ready.is_empty() {
+                    return Ok(None);
+                }
+                continue;
             };
-            if let Some(entry) = self.row(&entry) {
-                return Ok(Some(entry));
-            }
+            self.add(&entry);
         }
     }
 
-    /// The row of an entry; `None` for the directory's own marker and for what cannot be served.
-    fn row(&mut self, entry: &opendal::Entry) -> Option<Entry> {
+    /// Makes a row of an entry, unless it is the directory's own marker or cannot be served.
+    fn add(&mut self, entry: &opendal::Entry) {
         let path = entry.path();
         if path == self.directory || self.store.keys().is_ours(path) {
-            return None;
+            return;
         }
         let Some(name) = Keys::name(&self.directory, path) else {
             self.left_out += 1;
-            return None;
+            return;
         };
-        if path.ends_with('/') {
-            if std::mem::take(&mut self.after_object) {
-                self.directories.clear();
-            }
-            self.directories.insert(name.to_owned());
-            return Some(Entry {
-                name: name.to_owned(),
-                stat: directory_stat(None),
-            });
-        }
-        self.after_object = true;
-        if self.directories.contains(name) {
-            tracing::warn!(key = ?path, "an object is hidden by a directory");
-            return None;
-        }
-        Some(Entry {
+        let directory = path.ends_with('/');
+        let stat = if directory {
+            directory_stat(None)
+        } else {
+            self.store.file_stat(entry.metadata())
+        };
+        let row = Entry {
             name: name.to_owned(),
-            stat: file_stat(entry.metadata()),
-        })
+            stat,
+        };
+        if self.rows.add(row, directory) {
+            tracing::warn!(key = ?path, "an object is hidden by a directory");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::super::Kind, *};
+
+    /// Runs keys through pages of `page` entries as OpenDAL gives them: prefixes first.
+    fn rows(keys: &[&str], page: usize) -> (Vec<(String, Kind)>, usize) {
+        let mut names: Vec<String> = keys
+            .iter()
+            .map(|key| match key.split_once('/') {
+                Some((directory, _)) => format!("{directory}/"),
+                None => (*key).to_owned(),
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        let (mut rows, mut found, mut most) = (Rows::default(), Vec::new(), 0);
+        for page in names.chunks(page) {
+            let (directories, objects): (Vec<_>, Vec<_>) =
+                page.iter().partition(|name| name.ends_with('/'));
+            for name in directories.into_iter().chain(objects) {
+                let directory = name.ends_with('/');
+                let mut stat = directory_stat(None);
+                if !directory {
+                    stat.kind = Kind::File;
+                }
+                let name = name.trim_end_matches('/').to_owned();
+                rows.add(Entry { name, stat }, directory);
+                most = most.max(rows.held.len());
+                found.extend(rows.ready.drain(..));
+            }
+        }
+        rows.finish();
+        found.extend(rows.ready.drain(..));
+        let mut found: Vec<_> = found
+            .into_iter()
+            .map(|entry| (entry.name, entry.stat.kind))
+            .collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        (found, most)
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_comes_twice_wherever_pages_end(
+            keys in prop::collection::btree_set("[a!.0-]{1,4}(/[a-c])?", 0..60),
+            page in 1_usize..8,
+        ) {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let (found, most) = rows(&keys, page);
+            let mut wanted = BTreeMap::new();
+            for key in &keys {
+                if let Some((directory, _)) = key.split_once('/') {
+                    wanted.insert(directory.to_owned(), Kind::Directory);
+                } else {
+                    wanted.entry((*key).to_owned()).or_insert(Kind::File);
+                }
+            }
+            prop_assert_eq!(found, wanted.into_iter().collect::<Vec<_>>());
+            prop_assert!(most <= 5, "held back: {}", most);
+        }
     }
 }

@@ -1,21 +1,25 @@
-//! [`ObjectStore`]: a bucket.
+//! [`ObjectStore`]: a bucket, S3 or another.
 //!
 //! Looks, listings and reads go through OpenDAL, what makes or changes an object of S3 through
-//! [`s3`]. A directory is a marker object `dir/`, or any key below that prefix;
+//! [`s3`], of other services through OpenDAL's writers ([`opendal_upload`], [`copy`]). A directory is a marker object `dir/`, or any key below that prefix;
 //! the root always exists. One rule for all commands where a bucket holds both `x` and `x/…`: the
 //! directory wins, the object is hidden and the conflict logged (CONFORMANCE O12). No directory
 //! vanishes when its last entry is deleted: the marker is put there first (O10).
 //!
 //! Nothing here deletes by prefix: the only deletes are of one key, looked at before.
 
+mod copy;
 mod keys;
 mod listing;
+mod opendal_upload;
 mod rename;
 mod s3;
+mod services;
 mod transport;
 
 use std::{
     future::Future,
+    ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -24,12 +28,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use opendal::{
-    Metadata, Operator,
+    BufferStream, Capability, Metadata, Operator,
     options::{DeleteOptions, ListOptions, ReaderOptions},
 };
 
+#[cfg(feature = "unftp-sbe-gcs")]
+pub(super) use self::services::check_gcs_credentials;
 use self::{
     keys::Keys,
+    opendal_upload::{Moves, OpenDalUpload},
     s3::{S3, S3Upload},
     transport::Transport,
 };
@@ -38,7 +45,9 @@ use super::{
 };
 use crate::{
     access::StoreKey,
-    config::{S3Backend, SetTime, Timeouts},
+    config::{
+        AzblobBackend, BucketSettings, GcsBackend, OpenDalBackend, S3Backend, SetTime, Timeouts,
+    },
 };
 
 /// A bucket as a store.
@@ -47,12 +56,30 @@ pub struct ObjectStore {
     shared: Arc<Shared>,
 }
 
+/// Whose rules apply, where the operator does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    S3,
+    Gcs,
+    Azblob,
+    Other,
+}
+
+/// What makes or changes an object.
+#[derive(Debug)]
+enum Changes {
+    S3(Arc<S3>),
+    OpenDal(Arc<Moves>),
+}
+
 #[derive(Debug)]
 struct Shared {
+    dialect: Dialect,
+    /// What the service can do.
+    can: Capability,
     /// For what is quick and may be given up in the middle: looks, listings, deletes, reads.
     looks: Operator,
-    /// What makes or changes an object.
-    s3: Arc<S3>,
+    changes: Changes,
     keys: Keys,
     /// One look with all its retries.
     deadline: Duration,
@@ -63,15 +90,94 @@ impl ObjectStore {
     /// Prepares a bucket; sends nothing yet.
     pub fn open_s3(backend: &S3Backend, timeouts: &Timeouts) -> Result<Self> {
         let transport = Transport::new(backend, timeouts)?;
+        let looks = transport::operator(backend, timeouts, &transport)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                looks: transport::operator(backend, timeouts, &transport)?,
-                s3: Arc::new(S3::new(backend, timeouts, &transport)),
+                dialect: Dialect::S3,
+                can: looks.info().capability(),
+                looks,
+                changes: Changes::S3(Arc::new(S3::new(backend, timeouts, &transport))),
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
                 set_time: backend.set_time,
             }),
         })
+    }
+
+    /// Prepares a bucket of Google Cloud Storage; sends nothing yet.
+    pub fn open_gcs(backend: &GcsBackend, timeouts: &Timeouts) -> Result<Self> {
+        let service = services::gcs(backend)?;
+        Self::open(Dialect::Gcs, service, &backend.settings, timeouts)
+    }
+
+    /// Prepares a container of Azure Blob Storage; sends nothing yet.
+    pub fn open_azblob(backend: &AzblobBackend, timeouts: &Timeouts) -> Result<Self> {
+        let service =
+            services::azblob(backend).map_err(|error| StoreError::from_opendal("open", error))?;
+        Self::open(Dialect::Azblob, service, &backend.settings, timeouts)
+    }
+
+    /// Prepares another service of OpenDAL; sends nothing yet.
+    pub fn open_other(backend: &OpenDalBackend, timeouts: &Timeouts) -> Result<Self> {
+        let service = services::other(backend)?;
+        Self::open(Dialect::Other, service, &backend.settings, timeouts)
+    }
+
+    fn open(
+        dialect: Dialect,
+        service: Operator,
+        settings: &BucketSettings,
+        timeouts: &Timeouts,
+    ) -> Result<Self> {
+        let can = service.info().capability();
+        let (looks, moves) = transport::operators(service, settings.ca_file.as_deref(), timeouts)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                dialect,
+                can,
+                looks,
+                changes: Changes::OpenDal(Arc::new(Moves::new(moves, settings, &can))),
+                keys: Keys::new(&settings.root)?.of_azure(dialect == Dialect::Azblob),
+                deadline: timeouts.store,
+                set_time: settings.set_time,
+            }),
+        })
+    }
+
+    /// What identifies exactly these bytes: the generation on GCS, whose `ETag`s also change with the
+    /// metadata, the `ETag` elsewhere.
+    fn version<'metadata>(&self, metadata: &'metadata Metadata) -> Option<&'metadata str> {
+        match self.shared.dialect {
+            Dialect::Gcs => metadata.version(),
+            Dialect::S3 | Dialect::Azblob | Dialect::Other => metadata.etag(),
+        }
+    }
+
+    fn file_stat(&self, metadata: &Metadata) -> Stat {
+        Stat {
+            kind: Kind::File,
+            size: metadata.content_length(),
+            modified: modified(metadata),
+            version: self.version(metadata).map(str::to_owned),
+        }
+    }
+
+    /// Opens a range of one version, where the store can be told which.
+    async fn stream(
+        &self,
+        path: &str,
+        range: Range<u64>,
+        version: Option<String>,
+    ) -> opendal::Result<BufferStream> {
+        let generation = self.shared.dialect == Dialect::Gcs;
+        let options = ReaderOptions {
+            if_version_match: version.clone().filter(|_| generation),
+            if_match: version.filter(|_| !generation && self.shared.can.read_with_if_match),
+            ..ReaderOptions::default()
+        };
+        let reader = self.shared.looks.reader_options(path, options).await?;
+        // Without `chunk` this is one ranged GET, with about 1 MiB of heap for any size.
+        reader.into_stream(range).await
     }
 
     fn keys(&self) -> &Keys {
@@ -113,7 +219,7 @@ impl ObjectStore {
     ) -> Result<Vec<opendal::Entry>> {
         let options = ListOptions {
             limit: Some(count),
-            recursive: true,
+            recursive: self.shared.can.list_with_recursive,
             ..ListOptions::default()
         };
         let work = async {
@@ -142,7 +248,7 @@ impl ObjectStore {
                 let modified = (first.path() == marker).then(|| modified(first.metadata()));
                 Ok(directory_stat(modified.flatten()))
             }
-            (Some(object), None) => Ok(file_stat(&object)),
+            (Some(object), None) => Ok(self.file_stat(&object)),
             (None, None) => Err(StoreError::new(ErrorKind::NotFound, operation)),
         }
     }
@@ -161,7 +267,7 @@ impl ObjectStore {
         if !below?.is_empty() {
             return Err(StoreError::new(ErrorKind::IsADirectory, operation));
         }
-        let object = object?.map(|object| file_stat(&object));
+        let object = object?.map(|object| self.file_stat(&object));
         if object.is_none() {
             parent?;
         }
@@ -207,8 +313,11 @@ impl ObjectStore {
         path: &str,
         version: Option<&str>,
     ) -> Result<()> {
+        let generation = self.shared.dialect == Dialect::Gcs;
+        let version = version.map(str::to_owned);
         let options = DeleteOptions {
-            if_match: version.map(str::to_owned),
+            if_version_match: version.clone().filter(|_| generation),
+            if_match: version.filter(|_| !generation && self.shared.can.delete_with_if_match),
             recursive: false,
             ..DeleteOptions::default()
         };
@@ -246,15 +355,11 @@ impl Store for ObjectStore {
             Kind::File if offset == stat.size => return Ok(stream::empty().boxed()),
             Kind::File => {}
         }
-        let options = ReaderOptions {
-            if_match: stat.version.clone(),
-            ..ReaderOptions::default()
-        };
         let size = stat.size;
         let open = async {
-            let reader = self.shared.looks.reader_options(&path, options).await?;
-            // Without `chunk` this is one ranged GET, with about 1 MiB of heap for any size.
-            let mut chunks = reader.into_stream(offset..size).await?;
+            let mut chunks = self
+                .stream(&path, offset..size, stat.version.clone())
+                .await?;
             // The request only goes out with the first poll, and its errors belong before the 150.
             let first = chunks.try_next().await?;
             Ok((first, chunks))
@@ -275,8 +380,12 @@ impl Store for ObjectStore {
     }
 
     async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
-        let upload = S3Upload::begin(self, &self.shared.s3, key, file).await?;
-        Ok(Box::new(upload))
+        Ok(match &self.shared.changes {
+            Changes::S3(s3) => Box::new(S3Upload::begin(self, s3, key, file).await?),
+            Changes::OpenDal(moves) => {
+                Box::new(OpenDalUpload::begin(self, moves, key, file).await?)
+            }
+        })
     }
 
     async fn write_kept(
@@ -390,15 +499,6 @@ impl Store for ObjectStore {
                 Err(StoreError::new(ErrorKind::Unsupported, "set_modified"))
             }
         }
-    }
-}
-
-fn file_stat(metadata: &Metadata) -> Stat {
-    Stat {
-        kind: Kind::File,
-        size: metadata.content_length(),
-        modified: modified(metadata),
-        version: metadata.etag().map(str::to_owned),
     }
 }
 

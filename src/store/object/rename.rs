@@ -2,7 +2,7 @@
 
 use super::{
     super::{ErrorKind, Kind, Result, StoreError},
-    ObjectStore, s3,
+    Changes, ObjectStore, copy, s3,
 };
 use crate::access::StoreKey;
 
@@ -25,5 +25,24 @@ pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) 
         store.refuse_directory("rename", &marker),
         store.require_parent("rename", &target),
     )?;
-    s3::rename(store, &store.shared.s3, &source, &target).await
+    match &store.shared.changes {
+        Changes::S3(s3) => s3::rename(store, s3, &source, &target).await,
+        Changes::OpenDal(moves) => {
+            copy::copy(store, moves, &source, &target, &stat).await?;
+            remove_source(store, &source, stat.version.as_deref()).await
+        }
+    }
+}
+
+/// Deletes the source if it is still what was copied: the look before covers services whose deletes
+/// take no condition.
+async fn remove_source(store: &ObjectStore, source: &str, version: Option<&str>) -> Result<()> {
+    store.keep_parent("rename", source).await?;
+    let Some(present) = store.head("rename", source).await? else {
+        return Ok(());
+    };
+    if version.is_some() && store.version(&present) != version {
+        return Err(StoreError::new(ErrorKind::Changed, "rename"));
+    }
+    store.delete("rename", source, version).await
 }

@@ -26,30 +26,36 @@ pub(super) struct Transport {
     pub(super) for_moves: reqwest::Client,
 }
 
+/// A client that gives up a connection after `silence`.
+fn client(
+    authorities: &[reqwest::Certificate],
+    silence: Duration,
+    timeouts: &Timeouts,
+) -> Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .connect_timeout(Duration::from_secs(10).min(timeouts.store / 4))
+        .read_timeout(silence)
+        .pool_idle_timeout(Duration::from_mins(1))
+        .tcp_keepalive(Duration::from_secs(30));
+    for authority in authorities {
+        builder = builder.add_root_certificate(authority.clone());
+    }
+    builder
+        .build()
+        .map_err(|error| StoreError::with_source(ErrorKind::Internal, "open", error))
+}
+
 impl Transport {
     pub(super) fn new(backend: &S3Backend, timeouts: &Timeouts) -> Result<Self> {
         let authorities = match &backend.ca_file {
             Some(file) => authorities(file)?,
             None => Vec::new(),
         };
-        let client = |silence: Duration| {
-            let mut builder = reqwest::Client::builder()
-                .http1_only()
-                .connect_timeout(Duration::from_secs(10).min(timeouts.store / 4))
-                .read_timeout(silence)
-                .pool_idle_timeout(Duration::from_mins(1))
-                .tcp_keepalive(Duration::from_secs(30));
-            for authority in &authorities {
-                builder = builder.add_root_certificate(authority.clone());
-            }
-            builder
-                .build()
-                .map_err(|error| StoreError::with_source(ErrorKind::Internal, "open", error))
-        };
-        let looks = ReqwestTransport::new(client(timeouts.store)?);
+        let looks = ReqwestTransport::new(client(&authorities, timeouts.store, timeouts)?);
         Ok(Self {
             for_opendal: HttpTransporter::new(looks),
-            for_moves: client(timeouts.commit.max(timeouts.store))?,
+            for_moves: client(&authorities, timeouts.commit.max(timeouts.store), timeouts)?,
         })
     }
 }
@@ -75,21 +81,44 @@ pub(super) fn operator(
     timeouts: &Timeouts,
     transport: &Transport,
 ) -> Result<Operator> {
-    let look = timeouts.store / 4;
     let context = OperationContext::new().with_http_transport(transport.for_opendal.clone());
     // `with_context` first: layers wrap the transport and executor they find.
     let plain = Operator::new(service(backend))
         .map_err(|error| StoreError::from_opendal("open", error))?
         .with_context(context);
-    Ok(plain
-        .layer(TimeoutLayer::new().with_timeout(look).with_io_timeout(look))
+    Ok(layered(plain, timeouts.store / 4))
+}
+
+/// For a service that is not S3, one operator for looks and one for moves, over one pool of
+/// connections. A move is never cut off from outside (its writer could not be aborted any more); all
+/// its tries together take `timeouts.commit`, plus what lies between them.
+pub(super) fn operators(
+    service: Operator,
+    ca_file: Option<&Path>,
+    timeouts: &Timeouts,
+) -> Result<(Operator, Operator)> {
+    let authorities = ca_file.map_or(Ok(Vec::new()), authorities)?;
+    let transport = ReqwestTransport::new(client(&authorities, timeouts.store, timeouts)?);
+    let transport = HttpTransporter::new(transport);
+    let plain = service.with_context(OperationContext::new().with_http_transport(transport));
+    let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
+    Ok((
+        layered(plain.clone(), timeouts.store / 4),
+        layered(plain, step),
+    ))
+}
+
+/// Each try gets `each`.
+fn layered(plain: Operator, each: Duration) -> Operator {
+    plain
+        .layer(TimeoutLayer::new().with_timeout(each).with_io_timeout(each))
         .layer(
             RetryLayer::new()
                 .with_jitter()
                 .with_min_delay(Duration::from_millis(200))
                 .with_max_delay(RETRY_DELAY)
                 .with_max_times(RETRIES as usize),
-        ))
+        )
 }
 
 /// No root: [`super::keys`] says why.

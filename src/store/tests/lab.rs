@@ -82,6 +82,8 @@ impl Lab {
         let files = TempDir::new().unwrap();
         let root = files.path().to_owned();
         let store = LocalStore::open(&FsBackend {
+            durability: crate::config::Durability::Full,
+            free_space_bytes: 0,
             root: root.clone(),
             set_time: SetTime::Store,
         })

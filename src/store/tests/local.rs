@@ -156,6 +156,8 @@ async fn a_start_sweeps_only_what_no_process_writes() {
         .unwrap();
     running.write(vec![bytes(10)]).await.unwrap();
     LocalStore::open(&FsBackend {
+        durability: crate::config::Durability::Full,
+        free_space_bytes: 0,
         set_time: crate::config::SetTime::Store,
         root: lab.directory().to_owned(),
     })
@@ -254,6 +256,8 @@ async fn times_are_stored_ignored_or_refused() {
     let stat = store.stat(&key("file")).await.unwrap();
     for (set_time, works) in [(SetTime::Ignore, true), (SetTime::Refuse, false)] {
         let other = LocalStore::open(&FsBackend {
+            durability: crate::config::Durability::Full,
+            free_space_bytes: 0,
             root: lab.directory().to_owned(),
             set_time,
         })
