@@ -23,7 +23,7 @@ pub struct BucketSettings {
 }
 
 /// A bucket of Google Cloud Storage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GcsBackend {
     /// Bucket name.
     pub bucket: String,
@@ -40,7 +40,7 @@ pub struct GcsBackend {
 }
 
 /// How requests to Google Cloud Storage are authorised.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GcsCredentials {
     /// Application Default Credentials: environment, well-known file, metadata server (which is what
     /// GKE workload identity answers on).
@@ -62,7 +62,7 @@ pub enum GcsDriver {
 }
 
 /// A container of Azure Blob Storage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AzblobBackend {
     /// Container name.
     pub container: String,
@@ -77,7 +77,7 @@ pub struct AzblobBackend {
 }
 
 /// How requests to Azure are authorised.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AzblobCredentials {
     /// The provider chain: environment, Azure CLI, service principal, workload and managed identity.
     Default,
@@ -110,7 +110,7 @@ pub struct MemoryBackend {
 }
 
 /// Any other service of OpenDAL that is compiled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenDalBackend {
     /// One of [`OPENDAL_SCHEMES`].
     pub scheme: String,
