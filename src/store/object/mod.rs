@@ -180,6 +180,14 @@ impl ObjectStore {
         reader.into_stream(range).await
     }
 
+    /// What keeps interrupted uploads: S3 alone, whose open multipart uploads can be listed.
+    fn s3(&self) -> Option<&Arc<S3>> {
+        match &self.shared.changes {
+            Changes::S3(s3) => Some(s3),
+            Changes::OpenDal(_) => None,
+        }
+    }
+
     fn keys(&self) -> &Keys {
         &self.shared.keys
     }
@@ -394,31 +402,47 @@ impl Store for ObjectStore {
         file: NewFile,
         user: &str,
     ) -> Result<Box<dyn Upload>> {
-        let upload = s3::kept::begin(self, &self.shared.s3, key, file, user).await?;
+        let Some(s3) = self.s3() else {
+            return self.write(key, file).await;
+        };
+        let upload = s3::kept::begin(self, s3, key, file, user).await?;
         Ok(Box::new(upload))
     }
 
     async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
+        let Some(s3) = self.s3() else { return Ok(None) };
         let path = self.keys().file("kept", key)?;
-        s3::kept::stat(&self.shared.s3, &path, user).await
+        s3::kept::stat(s3, &path, user).await
     }
 
     async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
-        let upload = s3::kept::resume(self, &self.shared.s3, key, user, offset).await?;
+        let Some(s3) = self.s3() else {
+            return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "resume"));
+        };
+        let upload = s3::kept::resume(self, s3, key, user, offset).await?;
         Ok(Box::new(upload))
     }
 
     async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
+        let Some(s3) = self.s3() else {
+            return Ok(false);
+        };
         let path = self.keys().file("forget", key)?;
-        s3::kept::forget(&self.shared.s3, &path, user).await
+        s3::kept::forget(s3, &path, user).await
     }
 
     async fn sweep(&self, age: Duration) -> Result<Swept> {
-        s3::kept::sweep(&self.shared.s3, age).await
+        match self.s3() {
+            Some(s3) => s3::kept::sweep(s3, age).await,
+            None => Ok(Swept::default()),
+        }
     }
 
     async fn advice(&self) -> Result<Vec<String>> {
-        s3::kept::advice(&self.shared.s3).await
+        match self.s3() {
+            Some(s3) => s3::kept::advice(s3).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
