@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{FaultyGateway, Raw, Server, Store, bytes, until};
+use crate::harness::{Fault, FaultyGateway, Raw, Server, Store, bytes, until};
 
 /// Sessions at once.
 const SESSIONS: u64 = 6;
@@ -87,15 +87,26 @@ fn mixed(operations: u64, per_mille: u64, seed: u64) {
         "{} operations, {} refused, {} left open what happened",
         tally.operations, tally.refused, tally.open
     );
+    // A lost answer to CreateMultipartUpload leaves an upload without parts that nobody knows the id of
+    // (docs/decisions/0019): those, and no other, may be left.
+    let lost: u64 = gateway
+        .faults()
+        .iter()
+        .filter(|((verb, fault), _)| {
+            verb == "POST uploads" && matches!(fault, Fault::LostAnswer | Fault::CutAnswer)
+        })
+        .map(|(_, count)| count)
+        .sum();
     // The last uploads may still be aborted when their sessions have their replies.
     until(Duration::from_secs(90), "no upload is left open", || {
         let open = store.open_uploads();
-        if open.is_empty() {
+        if open.len() as u64 <= lost {
             Ok(())
         } else {
-            Err(format!("{open:?}"))
+            Err(format!("{lost} explained, open: {open:?}"))
         }
     });
+    println!("{lost} answers to CreateMultipartUpload were lost");
     let stored = store.files();
     for session in &sessions {
         session.compare(&store, &stored);

@@ -23,7 +23,7 @@ pub(crate) use self::{
     content::{Blocks, bytes, same_bytes},
     data::{Data, End},
     deadline::until,
-    faulty::FaultyGateway,
+    faulty::{Fault, FaultyGateway},
     kubernetes::Kubernetes,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::Raw,
