@@ -58,11 +58,12 @@ class Relay:
     def __init__(self, port):
         self._port = port
         self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(asyncio.start_server(self._handle, MACHINE, port))
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._handle, MACHINE, port))
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
     def stop(self):
+        self._loop.call_soon_threadsafe(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
