@@ -46,6 +46,8 @@ mod life;
 mod lines;
 /// Users: who gets in, and what a read-only user may not do.
 mod login;
+/// What logins cost, and what their time tells.
+mod logins;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
