@@ -38,6 +38,8 @@ mod handshakes;
 mod hook;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
+/// The audit trail and the webhooks.
+mod journal;
 /// Users of an LDAP directory.
 mod ldap;
 /// Health, metrics and the end of the process.
