@@ -14,7 +14,6 @@ mod api;
 mod guard;
 mod levers;
 mod ready;
-mod recorded;
 mod serve;
 
 use std::sync::Arc;
@@ -77,10 +76,6 @@ fn router(admin: &Shared) -> Router {
         ));
     open.merge(guarded)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(admin),
-            recorded::record,
-        ))
         .layer(middleware::from_fn(guard::headers))
         .with_state(Arc::clone(admin))
 }

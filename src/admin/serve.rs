@@ -1,8 +1,7 @@
 //! The HTTP server itself: how many connections, for how long.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::Extension;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -16,7 +15,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, recorded::Operator, router};
+use super::{Admin, router};
 
 /// Connections at once; more wait in the kernel.
 const CONNECTIONS: usize = 64;
@@ -42,11 +41,10 @@ impl Admin {
                 () = stop.cancelled() => break,
                 accepted = accept(&listener, &places) => accepted,
             };
-            let Some((stream, peer, place)) = accepted else {
+            let Some((stream, place)) = accepted else {
                 continue;
             };
-            let (admin, stop) = (Arc::clone(&admin), stop.clone());
-            let router = router.clone().layer(Extension(Operator(peer)));
+            let (admin, router, stop) = (Arc::clone(&admin), router.clone(), stop.clone());
             // Ends with its client, its deadline or the server; the place goes with it.
             tasks.spawn(async move {
                 match &admin.tls {
@@ -68,11 +66,11 @@ impl Admin {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
+        Ok((stream, _)) => Some((stream, place)),
         Err(error) => {
             tracing::warn!(%error, "accept on the admin address failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -1,7 +1,7 @@
 //! From a configuration to what sessions begin with: [`Serving`]. For the start, and for a reload,
 //! which keeps whatever its settings leave alone.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 
@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config, Listener, Resumption, SourceKind},
     edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
-    observe::{journal::Journal, metrics::Metrics},
+    observe::metrics::Metrics,
     shutdown::Drain,
     store::{self, Budget, Quotas, Stores},
 };
@@ -43,14 +43,10 @@ pub(super) struct Prepared {
 }
 
 impl Lasting {
-    /// Opens the audit trail and the spool.
-    ///
     /// # Errors
-    /// These cannot be written; or an address that the configuration should not have let through.
+    /// For an address that the configuration should not have let through.
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
-        let (audit, events) = (config.audit.as_ref(), config.events.as_ref());
-        let journal = Journal::open(audit, events, &metrics)?;
         let bans = Bans::open(config.bans.clone(), Arc::clone(&metrics));
         let counters = match &config.shared_counters {
             None => None,
@@ -61,13 +57,11 @@ impl Lasting {
                 Some(counters)
             }
         };
-        let journal = Arc::new(journal);
-        bans.record_to(Arc::clone(&journal));
         Ok(Self {
             budget: Budget::new(config.limits.upload_memory_bytes),
             metrics,
             drain: Drain::default(),
-            registry: Arc::new(Registry::new(journal)),
+            registry: Arc::default(),
             hashing: Arc::default(),
             bans: Arc::new(bans),
             usage: Arc::default(),
@@ -199,7 +193,7 @@ fn share(
     last: Option<&Serving>,
 ) -> anyhow::Result<Arc<Shared>> {
     let sources = sources(config, lasting, users)?;
-    let mut stores = Stores::new();
+    let mut stores = BTreeMap::new();
     for (name, backend) in &config.backends {
         let kept = last
             .filter(|last| last.config.backends.get(name) == Some(backend))
@@ -216,7 +210,7 @@ fn share(
             authentication: Authentication::new(sources),
             mounts: config.mounts.clone(),
             quotas: quotas(config, lasting, last),
-            stores: Arc::new(stores),
+            stores: Arc::new(Stores::new(stores, config.limits.rename_bytes)),
             resume: config.uploads.resume,
         }),
         profiles: config.profiles.clone(),

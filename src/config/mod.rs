@@ -10,7 +10,6 @@ mod auth;
 mod backend;
 mod error;
 mod guard;
-mod journal;
 mod passive;
 mod profile;
 mod resolve;
@@ -43,7 +42,6 @@ pub use self::{
     },
     error::{ConfigError, ConfigErrors},
     guard::{Bandwidth, Bans, Rates},
-    journal::{Audit, AuditFile, AuditSync, EventKind, Events, Webhook, WhenFull},
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
     s3::{
@@ -88,10 +86,6 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The operator's side; `None` switches it off.
     pub admin: Option<Admin>,
-    /// Who did what; `None` writes no trail.
-    pub audit: Option<Audit>,
-    /// Who is told of what; `None` tells nobody.
-    pub events: Option<Events>,
     /// Logging.
     pub log: Log,
 }
@@ -250,6 +244,8 @@ pub struct Limits {
     pub checksum_bytes: u64,
     /// After this, what lies in the mounts of an account with a quota is counted again; default 1 h.
     pub quota_recount: Duration,
+    /// Largest file that a rename carries from one backend to another; default 1 GiB.
+    pub rename_bytes: u64,
 }
 
 /// Deadlines.
@@ -338,6 +334,7 @@ impl Default for Limits {
             upload_memory_bytes: 256 << 20,
             checksum_bytes: 1 << 30,
             quota_recount: Duration::from_hours(1),
+            rename_bytes: 1 << 30,
         }
     }
 }

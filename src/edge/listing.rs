@@ -89,6 +89,12 @@ pub(super) fn name_prefix(argument: Option<&str>) -> String {
     }
 }
 
+/// What stands before the last segment of an argument.
+pub(super) fn directory_of(argument: Option<&str>) -> &str {
+    let argument = argument.unwrap_or_default();
+    &argument[..argument.len() - last_segment(argument).len()]
+}
+
 fn last_segment(argument: &str) -> &str {
     argument.rsplit('/').next().unwrap_or(argument)
 }

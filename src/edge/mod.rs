@@ -163,7 +163,7 @@ async fn open(
         {
             Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
-                visit.note_tls(Some(handshake.version), tls.identities());
+                visit.note_tls(Some(handshake.version));
                 (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
@@ -291,8 +291,6 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     session.last_command = Instant::now();
     session.visit.note_command(verb);
     let outcome = dialogue::carry_out(session, &mut control, command).await;
-    // An event that is not kept is in the log; what it tells of has happened.
-    let _ = session.visit.settle().await;
     session.adopt_profile();
     control.speak(session.charset());
     let reply = match outcome {
@@ -353,10 +351,8 @@ async fn upgrade(
                 resumed = handshake.resumed,
                 "TLS"
             );
-            session
-                .visit
-                .note_tls(Some(handshake.version), tls.identities());
             session.begin_tls(tls, private);
+            session.visit.note_tls(Some(handshake.version));
             Ok(control)
         }
         Err(error) => {
@@ -378,7 +374,7 @@ async fn downgrade(
     match control.leave_tls(session.shared.timeouts.reply).await {
         Ok(control) => {
             session.end_tls();
-            session.visit.note_tls(None, session.identities());
+            session.visit.note_tls(None);
             tracing::info!("control connection goes on in the clear");
             Ok(control)
         }

@@ -1,8 +1,4 @@
-//! What an operator sees of the server: logs, metrics, the audit trail and events.
+//! What an operator sees: metrics and logs.
 
-pub mod audit;
-pub mod events;
-pub mod journal;
 pub mod logging;
 pub mod metrics;
-pub mod record;

@@ -98,9 +98,8 @@ async fn send(
         if taken == 0 {
             return Err(Failure::Broken(std::io::ErrorKind::WriteZero.into()));
         }
-        let (gone, rest) = bytes.split_at(taken);
-        progress.moved(gone);
-        bytes = rest;
+        progress.add(taken);
+        bytes = &bytes[taken..];
     }
     Ok(())
 }

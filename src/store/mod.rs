@@ -13,10 +13,12 @@ mod download;
 mod error;
 pub mod exchange;
 pub mod listing;
+mod listing_cache;
 mod local;
 mod memory;
 mod object;
 mod quota;
+mod stores;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
@@ -41,7 +43,8 @@ pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
 pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
-pub use self::view::{AppendFrom, Stores, View};
+pub use self::stores::Stores;
+pub use self::view::{AppendFrom, View};
 use crate::{
     access::StoreKey,
     config::{Backend, GcsBackend, GcsDriver, Timeouts},

@@ -5,7 +5,7 @@
 //! before a `150`, and by [`super::backend`] for what libunftp dispatches.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -14,15 +14,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
-    Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload,
+    Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Stores, Upload,
     listing::Permissions,
     quota::{Allowance, Metered, Quotas, Usage},
     transfer::Failure,
 };
 use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
-
-/// The configured backends by name.
-pub type Stores = BTreeMap<Arc<str>, Arc<dyn Store>>;
 
 /// One account's tree over the configured stores.
 #[derive(Clone, Debug)]
@@ -116,11 +113,6 @@ impl View {
         ))
     }
 
-    /// Where a path lies, for records: mount, backend and key.
-    pub fn place(&self, path: &VirtualPath) -> Option<(&VirtualPath, &Arc<str>, String)> {
-        self.tree.locate(path)
-    }
-
     /// Stats a directory that the account may go into (CWD); what is no directory is refused.
     pub async fn enter(&self, path: &VirtualPath) -> Outcome<Stat> {
         let stat = match self.tree.enter(path) {
@@ -145,7 +137,8 @@ impl View {
 
     async fn stat_or_mount(&self, path: &VirtualPath, key: &StoreKey) -> Outcome<Stat> {
         match self.store(key)?.stat(key).await {
-            Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
+            // A mount point is there by configuration, whether its backend has the directory or not.
+            Err(error) if error.kind() == ErrorKind::NotFound && self.tree.is_fixed(path) => {
                 Ok(directory())
             }
             stat => Ok(stat?),
@@ -200,8 +193,8 @@ impl View {
     pub async fn list(&self, path: &VirtualPath) -> Outcome<BoxStream<'static, Result<Entry>>> {
         let mounts = self.tree.mount_names(path);
         let listed = match self.located(Action::List, path) {
-            Ok((store, key)) => match store.list(&key).await {
-                Err(error) if error.kind() == ErrorKind::NotFound && self.leads_to_mount(path) => {
+            Ok((store, key)) => match self.listed(path, store, &key).await {
+                Err(error) if error.kind() == ErrorKind::NotFound && self.tree.is_fixed(path) => {
                     stream::empty().boxed()
                 }
                 listed => listed?,
@@ -236,6 +229,20 @@ impl View {
             std::future::ready(!hidden)
         });
         Ok(stream::iter(points).chain(rest).boxed())
+    }
+
+    /// What a store lists, or what it listed just now where the mount allows that.
+    async fn listed(
+        &self,
+        path: &VirtualPath,
+        store: &Arc<dyn Store>,
+        key: &StoreKey,
+    ) -> Result<BoxStream<'static, Result<Entry>>> {
+        let age = self.tree.listing_cache(path);
+        if age.is_zero() {
+            return store.list(key).await;
+        }
+        self.stores.listings.list(store, key, age).await
     }
 
     /// Without the entries that grants hide.
@@ -311,6 +318,7 @@ impl View {
                 let replaced = present.as_ref().map(|present| present.size);
                 let allowance = self.allowance(replaced, offset).await?;
                 let upload = store.resume(&key, &self.account().name, offset).await?;
+                let upload = self.stores.listings.watch(upload, key);
                 return Ok(metered(upload, allowance));
             }
         }
@@ -362,6 +370,7 @@ impl View {
         } else {
             store.write(&key, file).await?
         };
+        let upload = self.stores.listings.watch(upload, key);
         Ok(metered(upload, allowance))
     }
 
@@ -420,6 +429,7 @@ impl View {
         let (store, key) = self.located(Action::Delete, path)?;
         let size = self.counted_size(store, &key).await;
         let removed = store.remove_file(&key).await;
+        self.stores.listings.forget(&key);
         if removed.is_ok() {
             self.count_removed(size);
         }
@@ -455,7 +465,9 @@ impl View {
             }
             located => located?,
         };
-        Ok(store.make_directory(&key).await?)
+        let made = store.make_directory(&key).await;
+        self.stores.listings.forget(&key);
+        Ok(made?)
     }
 
     /// Removes an empty directory.
@@ -464,7 +476,9 @@ impl View {
         if self.leads_to_mount(path) {
             return Err(StoreError::new(ErrorKind::NotEmpty, "remove_directory").into());
         }
-        Ok(store.remove_directory(&key).await?)
+        let removed = store.remove_directory(&key).await;
+        self.stores.listings.forget(&key);
+        Ok(removed?)
     }
 
     /// Whether `from` may be renamed and exists (RNFR).
@@ -473,22 +487,19 @@ impl View {
         Ok(store.stat(&key).await?)
     }
 
-    /// Renames within one backend; across backends is refused.
+    /// Renames within one backend, or carries a file of bounded size to another one.
     pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Outcome<()> {
         // Grants and names may treat files and directories differently; asking costs a request.
         let is_directory =
             self.tree.is_restricted() && self.rename_source(from).await?.kind == Kind::Directory;
         let (source, target, may_overwrite) = self.tree.rename(from, to, is_directory)?;
-        if source.backend() != target.backend() {
-            return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
-        }
         // A directory above a mount point cannot move: the mount would stay behind.
         if self.leads_to_mount(from) || to.is_within(from) && to != from {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
         }
-        let store = self.store(&source)?;
+        let (store, other) = (self.store(&source)?, self.store(&target)?);
         if !may_overwrite {
-            match store.stat(&target).await {
+            match other.stat(&target).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => return Err(Denied::NotGranted(Action::Overwrite).into()),
@@ -497,9 +508,16 @@ impl View {
         let replaced = if source == target {
             None
         } else {
-            self.counted_size(store, &target).await
+            self.counted_size(other, &target).await
         };
-        store.rename(&source, &target).await?;
+        let renamed = if source.backend() == target.backend() {
+            store.rename(&source, &target).await
+        } else {
+            self.stores.carry((store, &source), (other, &target)).await
+        };
+        self.stores.listings.forget(&source);
+        self.stores.listings.forget(&target);
+        renamed?;
         self.count_removed(replaced);
         Ok(())
     }
@@ -508,7 +526,9 @@ impl View {
     pub async fn set_modified(&self, path: &VirtualPath, time: SystemTime) -> Outcome<()> {
         let (store, key) = self.located(Action::SetTime, path)?;
         store.stat(&key).await?;
-        Ok(store.set_modified(&key, time).await?)
+        let set = store.set_modified(&key, time).await;
+        self.stores.listings.forget(&key);
+        Ok(set?)
     }
 
     /// Whether something is there whose times, modes and such this account could change.

@@ -14,6 +14,8 @@ mod harness;
 mod admin;
 /// How a control connection becomes TLS, by AUTH or at once, and what cannot be smuggled around it.
 mod auth;
+/// Operations on every backend: the table of docs/storage.md.
+mod behaviour;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
 /// Certificates of clients: who must have one, and whom it names.
@@ -38,18 +40,18 @@ mod handshakes;
 mod hook;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
-/// The audit trail and the webhooks.
-mod journal;
+/// Listings of a million keys.
+mod large_listings;
 /// Users of an LDAP directory.
 mod ldap;
 /// Health, metrics and the end of the process.
 mod life;
 /// Lines that are too long, odd, or early.
 mod lines;
+/// A disk that is full, a server that is killed.
+mod local_disk;
 /// Users: who gets in, and what a read-only user may not do.
 mod login;
-/// What logins cost, and what their time tells.
-mod logins;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.

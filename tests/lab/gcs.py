@@ -178,11 +178,11 @@ def complete(upload, body, request, response):
     content = b"".join(parts[number] for number in numbers)
     meta = {key[len("x-goog-meta-"):]: value for key, value in headers.items() if key.lower().startswith("x-goog-meta-")}
     kind = headers.get("Content-Type") or headers.get("content-type") or "application/octet-stream"
-    resource = objects._make_object_resource(request.base_url, bucket, name, kind, str(len(content)), {"metadata": meta})
-    storage.create_file(bucket, name, content, objects._checksums(content, resource))
+    made = resource(request.base_url, bucket, name, kind, len(content), {"metadata": meta})
+    storage.create_file(bucket, name, content, objects._checksums(content, made))
     del uploads[upload]
-    response["x-goog-generation"] = resource["generation"]
-    response["ETag"] = '"%s"' % resource["etag"]
+    response["x-goog-generation"] = made["generation"]
+    response["ETag"] = '"%s"' % made["etag"]
     response.write_file(element("CompleteMultipartUploadResult", Bucket=bucket, Key=name), "application/xml")
 
 
@@ -216,6 +216,28 @@ def read_body(handler):
         body += chunk[:-2]
 
 
+def read_data(handler, query):
+    """server._read_data, but for empty bodies, and with the bytes of multipart/related as they came."""
+    kind = handler.headers.get("Content-Type") or ""
+    raw = server._read_raw_data(handler)
+    if kind.startswith("multipart/related"):
+        boundary = b"--" + kind.split("boundary=")[1].strip('"').encode()
+        parts = [part.partition(b"\r\n\r\n") for part in raw.split(b"\r\n" + boundary)]
+        meta, content = parts[0], parts[1]
+        headers = dict(line.split(": ", 1) for line in content[0].decode().strip().split("\r\n"))
+        headers = {name.lower(): value for name, value in headers.items()}
+        return {
+            "meta": json.loads(meta[2]),
+            "content": content[2],
+            "content-type": headers.get("content-type", "application/octet-stream"),
+        }
+    if not raw:
+        return b"" if query.get("uploadType") == ["media"] or "upload_id" in query else None
+    if kind.startswith("application/json") and "upload_id" not in query:
+        return json.loads(raw)
+    return raw
+
+
 class Handler(server.RequestHandler):
     def handle_one_request(self):
         try:
@@ -232,7 +254,18 @@ class Server(http.ThreadingHTTPServer):
         pass
 
 
+make_resource = objects._make_object_resource
+
+
+def resource(base_url, bucket, name, kind, length, metadata=None):
+    """An object as Google describes it: always with a content type, its size a string."""
+    length = length if length is None else str(length)
+    return make_resource(base_url, bucket, name, kind or "application/octet-stream", length, metadata)
+
+
+objects._make_object_resource = resource
 server._read_raw_data = read_body
+server._read_data = read_data
 get_guarded = guarded(objects.get, missing_is_404=True)
 objects_download, objects_rewrite = objects.download, objects.rewrite
 replaced = {

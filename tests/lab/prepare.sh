@@ -47,13 +47,28 @@ install_image_packages() {
 }
 
 install_python_packages() {
-    if ! tests/.venv/bin/python -c 'import boto3, jsonschema, yaml' 2> /dev/null; then
+    if ! tests/.venv/bin/python -c 'import boto3, yaml' 2> /dev/null; then
         rm -rf tests/.venv
         python3 -m venv tests/.venv
-        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2' 'pyyaml>=6,<7' 'jsonschema>=4,<5'
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2' 'pyyaml>=6,<7'
     fi
     # For tests that call `python3`.
     PATH="$PWD/tests/.venv/bin:$PATH"
+}
+
+# The stand-ins for Google Cloud Storage (with its client), Azure Blob Storage and a second S3.
+install_stand_ins() {
+    local missing
+    if ! tests/.venv/bin/python -c 'import azure.storage.blob, gcp_storage_emulator, moto.server, requests' 2> /dev/null; then
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check \
+            'azure-storage-blob>=12,<13' 'gcp-storage-emulator>=2026' 'moto[server]>=5,<6' 'requests>=2,<3'
+    fi
+    if [ ! -d tests/.clients/azurite/node_modules/azurite ]; then
+        mapfile -t missing < <(packages_of_missing node:nodejs npm:npm)
+        install_debian_packages "${missing[@]}"
+        mkdir -p tests/.clients/azurite
+        npm install --silent --no-fund --no-audit --prefix tests/.clients/azurite 'azurite@3'
+    fi
 }
 
 install_nextest() {
@@ -72,7 +87,19 @@ start_s3() {
     export CAUSEWAY_TEST_S3 REQUIRE_PEERS=1
 }
 
+# Starts the other stores beside it, after start_s3.
+start_stand_ins() {
+    CAUSEWAY_TEST_MOTO=$(tests/lab/moto.sh start "$s3_directory/moto")
+    CAUSEWAY_TEST_GCS=$(tests/lab/gcs.sh start "$s3_directory/gcs")
+    CAUSEWAY_TEST_AZBLOB=$(tests/lab/azurite.sh start "$s3_directory/azurite")
+    export CAUSEWAY_TEST_MOTO CAUSEWAY_TEST_GCS CAUSEWAY_TEST_AZBLOB
+}
+
 stop_s3() {
+    local stand_in
+    for stand_in in moto gcs azurite; do
+        tests/lab/$stand_in.sh stop "$s3_directory/$stand_in"
+    done
     tests/lab/rgw.sh stop "$s3_directory"
     rm -rf "$s3_directory"
 }

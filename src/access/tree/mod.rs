@@ -4,7 +4,7 @@
 //! Must not know stores, sockets or clocks. Called by [`crate::edge`], which holds one tree per
 //! session; keys go to [`crate::store`].
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     Account, Action, Actions, Rule, VirtualPath,
@@ -25,6 +25,8 @@ pub struct Mount {
     pub prefix: String,
     /// Refuses every action that changes the store below this mount.
     pub read_only: bool,
+    /// How old a listing may be that is shown again; zero for none.
+    pub listing_cache: Duration,
 }
 
 /// Proof that an account may do one action at one place of one backend.
@@ -103,6 +105,7 @@ struct Expanded {
     /// and denies: were it dropped, paths below it would fall through to the mount around it.
     prefix: Option<String>,
     read_only: bool,
+    listing_cache: Duration,
 }
 
 impl Tree {
@@ -122,6 +125,7 @@ impl Tree {
                 backend: Arc::clone(&mount.backend),
                 prefix: expand_prefix(&mount.prefix, &account),
                 read_only: mount.read_only,
+                listing_cache: mount.listing_cache,
             })
             .collect();
         // All mounts that cover one path lie within each other, so more segments means longer. The
@@ -277,17 +281,6 @@ impl Tree {
         Ok((mount, prefix))
     }
 
-    /// Where a path lies, whatever the account may do there: its mount, the backend and the key as text.
-    /// For records only; a store takes a [`StoreKey`].
-    pub fn locate(&self, path: &VirtualPath) -> Option<(&VirtualPath, &Arc<str>, String)> {
-        let mount = self
-            .mounts
-            .iter()
-            .find(|mount| path.is_within(&mount.path))?;
-        let key = key(mount, mount.prefix.as_deref()?, path);
-        Some((&mount.path, &mount.backend, key.key))
-    }
-
     fn check_name(&self, path: &VirtualPath) -> Result<(), Denied> {
         let name = path.name().unwrap_or_default();
         match self.account.file_names.forbids(name) {
@@ -295,6 +288,12 @@ impl Tree {
             Some("") => Err(Denied::FileNameNotAllowed),
             Some(glob) => Err(Denied::FileName(glob.to_owned())),
         }
+    }
+
+    /// How old a listing of `path` may be that is shown again; zero for none.
+    pub fn listing_cache(&self, path: &VirtualPath) -> Duration {
+        let covering = self.mounts.iter().find(|mount| path.is_within(&mount.path));
+        covering.map_or(Duration::ZERO, |mount| mount.listing_cache)
     }
 
     /// Keys of the mounts' own roots where the account may write: the homes to make at login.

@@ -24,6 +24,7 @@ fn mount(at: &str, backend: &str, prefix: &str) -> Mount {
         backend: backend.into(),
         prefix: prefix.to_owned(),
         read_only: false,
+        listing_cache: Duration::ZERO,
     }
 }
 

@@ -41,6 +41,7 @@ fn json_of_another_system_makes_an_account() {
         backend: "disk".into(),
         prefix: "{home}".to_owned(),
         read_only: false,
+        listing_cache: std::time::Duration::ZERO,
     };
     let tree = Tree::new(Arc::new(account), &[root]);
     let path = |text: &str| VirtualPath::parse(&VirtualPath::root(), text).unwrap();

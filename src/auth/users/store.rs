@@ -1,9 +1,6 @@
 //! [`UserStore`]: the users files as an authentication source, kept current while the server runs.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -184,14 +181,9 @@ impl UserStore {
         self.metrics.password_checks.get_or_create(&labels).inc();
     }
 
-    async fn check(&self, attempt: &Attempt, password: &str, candidate: Candidate) -> Verdict {
+    async fn check(&self, user: &str, password: &str, candidate: Candidate) -> Verdict {
         let Candidate { hash, account, .. } = candidate;
-        let user = attempt.user.as_str();
-        // Who may not log in is not remembered: a quick refusal would tell that the password is right.
-        let circumstances = attempt.circumstances(SystemTime::now());
-        let admits = |account: &Arc<Account>| account.conditions.admit(&circumstances).is_ok();
-        let admitted = account.as_ref().is_some_and(admits);
-        if admitted && self.memory.recalls(user, &hash, password, Instant::now()) {
+        if account.is_some() && self.memory.recalls(user, &hash, password, Instant::now()) {
             self.count("remembered");
             return account.map_or(Verdict::Unknown, Verdict::Accepted);
         }
@@ -209,9 +201,7 @@ impl UserStore {
         self.count("hashed");
         match account {
             Some(account) if matches => {
-                if admitted {
-                    self.memory.note(user, &hash, password, Instant::now());
-                }
+                self.memory.note(user, &hash, password, Instant::now());
                 Verdict::Accepted(account)
             }
             Some(_) => Verdict::Refused("wrong password".to_owned()),
@@ -248,7 +238,7 @@ impl Source for UserStore {
                 if !candidate.known {
                     return Verdict::Unknown;
                 }
-                self.check(attempt, password, candidate).await
+                self.check(user, password, candidate).await
             }
         }
     }
@@ -261,10 +251,15 @@ impl Source for UserStore {
         let (user, identities) = (&attempt.user, &attempt.identities);
         let candidate = users.candidate(user, identities, self.memory.draw(user));
         // Whatever comes of it: the user is unknown.
-        let stranger = Candidate {
-            account: None,
-            ..candidate
-        };
-        let _ = self.check(attempt, password, stranger).await;
+        let _ = self
+            .check(
+                user,
+                password,
+                Candidate {
+                    account: None,
+                    ..candidate
+                },
+            )
+            .await;
     }
 }

@@ -5,7 +5,6 @@ mod auth;
 mod backends;
 mod buckets;
 mod guard;
-mod journal;
 mod listeners;
 mod mounts;
 mod passive;
@@ -25,7 +24,6 @@ use self::{
     auth::auth,
     backends::backends,
     guard::{BANDWIDTH, BANS, bandwidth, bans},
-    journal::{audit, events},
     listeners::listeners,
     mounts::mounts,
     profiles::profiles,
@@ -61,11 +59,9 @@ const ROOT: &[&str] = &[
     "bandwidth",
     "timeouts",
     "admin",
-    "audit",
-    "events",
     "log",
 ];
-const LIMITS: [&str; 13] = [
+const LIMITS: [&str; 14] = [
     "connections",
     "connections_per_address",
     "connections_per_network",
@@ -79,6 +75,7 @@ const LIMITS: [&str; 13] = [
     "upload_memory_bytes",
     "checksum_bytes",
     "quota_recount_seconds",
+    "rename_bytes",
 ];
 const TIMEOUTS: [&str; 9] = [
     "login_seconds",
@@ -108,7 +105,6 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         auth::{AUTH, USERS},
         backends::FS,
         buckets::{AZBLOB, GCS, MEMORY, OPENDAL},
-        journal::{AUDIT, EVENTS, WEBHOOK},
         listeners::LISTENER,
         mounts::MOUNT,
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL, SERVICE},
@@ -156,9 +152,6 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &USERS,
         &AUTH,
         &ADMIN,
-        &AUDIT,
-        &EVENTS,
-        &WEBHOOK,
     ];
     tables.concat()
 }
@@ -212,8 +205,6 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         Some(table) => admin(&table).map(Some),
         None => Some(None),
     };
-    let audit = audit(root);
-    let events = events(root);
     let log = match root.table("log", &["level", "format"]) {
         Some(table) => log(&table),
         None => Some(Log::default()),
@@ -246,8 +237,6 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         bandwidth: bandwidth?,
         timeouts: timeouts?,
         admin: admin?,
-        audit: audit?,
-        events: events?,
         log: log?,
     })
 }
@@ -319,6 +308,7 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
     let checksum_bytes = table.integer("checksum_bytes", default.checksum_bytes, 0..=1 << 50);
     let recount = default.quota_recount.as_secs();
     let quota_recount = table.integer("quota_recount_seconds", recount, SECONDS);
+    let rename_bytes = table.integer("rename_bytes", default.rename_bytes, 0..=1 << 50);
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
@@ -333,6 +323,7 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
         upload_memory_bytes: upload_memory_bytes?,
         checksum_bytes: checksum_bytes?,
         quota_recount: Duration::from_secs(quota_recount?),
+        rename_bytes: rename_bytes?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Mounts: the tree that users see.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     super::typed::{Item, Table, Text},
@@ -11,7 +11,13 @@ use crate::access::{self, Mount, VirtualPath};
 /// Where a mount's files lie in its backend when it does not say.
 const PREFIX: &str = "{home}";
 
-pub(super) const MOUNT: [&str; 4] = ["path", "backend", "prefix", "read_only"];
+pub(super) const MOUNT: [&str; 5] = [
+    "path",
+    "backend",
+    "prefix",
+    "read_only",
+    "listing_cache_milliseconds",
+];
 
 pub(super) fn mounts(root: &Table<'_>) -> Option<Located<Mount>> {
     let items = root.list("mounts", "a list of mounts, one of them `/`")?;
@@ -59,8 +65,9 @@ fn read(items: &[Item<'_>]) -> (Located<Mount>, bool) {
             None => None,
         };
         let read_only = table.boolean("read_only", false);
-        if let (Some(path), Some(backend), Some(prefix), Some(read_only)) =
-            (path, backend, prefix, read_only)
+        let listing_cache = table.integer("listing_cache_milliseconds", 0, 0..=2000_u64);
+        if let (Some(path), Some(backend), Some(prefix), Some(read_only), Some(listing_cache)) =
+            (path, backend, prefix, read_only, listing_cache)
         {
             let backend = backend.value.into();
             mounts.push((
@@ -70,6 +77,7 @@ fn read(items: &[Item<'_>]) -> (Located<Mount>, bool) {
                     backend,
                     prefix,
                     read_only,
+                    listing_cache: Duration::from_millis(listing_cache),
                 },
             ));
         }

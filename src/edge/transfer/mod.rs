@@ -25,7 +25,7 @@ use super::{
     files::{Stop, lost_engine},
     hear::{Heard, hear},
     passive::PassivePort,
-    registry::{Running, What},
+    registry::Running,
     reply::Reply,
     session::{Next, Session},
     tls::Flow,
@@ -76,8 +76,7 @@ pub(super) async fn run(
         direction: direction_label(direction),
     };
     running.get_or_create(&label).inc();
-    let hashes = direction != Direction::Listing && session.visit.hashes();
-    let progress = Arc::new(Progress::new(hashes));
+    let progress = Arc::new(Progress::default());
     let expected = prepared.expected;
     // Until the outcome is in the log.
     let _shown = session.visit.show(Running::new(
@@ -93,27 +92,13 @@ pub(super) async fn run(
         verb,
         path: &path,
         direction,
-        offset: restart,
         progress: &progress,
         started,
     };
-    let mut reply = match conclude(session, &summary, ending, &closing) {
+    let reply = match conclude(session, &summary, ending, &closing) {
         Ok(reply) => reply,
         Err(farewell) => return farewell,
     };
-    let kept = session.visit.settle().await;
-    if let (Err(error), Direction::Upload, 226) = (kept, direction, reply.code()) {
-        // The file is there, but nobody would ever be told: the client sends it again.
-        let code = 451;
-        let reference = session.visit.fail(&What {
-            verb,
-            path: path.as_str(),
-            code,
-            error: &error,
-        });
-        let text = format!("File stored, but not announced: send it again (ref {reference})");
-        reply = Reply::new(code, text);
-    }
     if gone || control.send(&reply).await.is_err() {
         return Next::Gone;
     }

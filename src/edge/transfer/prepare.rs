@@ -103,8 +103,18 @@ pub(super) async fn prepare(
             .await
         }
         Command::Nlst { path } => {
-            let prefix = listing::name_prefix(path.as_deref());
-            let line = move |entry: &Entry, _: &VirtualPath| format!("{prefix}{}", entry.name);
+            let named = resolve_or_here(session, path.clone())?;
+            let inside = listing::name_prefix(path.as_deref());
+            let beside = listing::directory_of(path.as_deref()).to_owned();
+            let line = move |entry: &Entry, directory: &VirtualPath| {
+                // What was named may be the entry itself: a file, or a pattern that it fits.
+                let prefix = if *directory == named {
+                    &inside
+                } else {
+                    &beside
+                };
+                format!("{prefix}{}", entry.name)
+            };
             prepare_listing(session, &view, "NLST", path, line).await
         }
         Command::Mlsd(path) => {
@@ -150,10 +160,6 @@ async fn prepare_upload(
     append: Option<AppendFrom>,
     announced: Option<u64>,
 ) -> Result<Prepared, Stop> {
-    if !session.visit.has_room_for_upload() {
-        let text = "Too many events wait to be delivered, try again later";
-        return Err(Stop::Refused(Reply::new(452, text)));
-    }
     if let Some(bytes) = announced {
         let fits = view.fits(&path, bytes).await;
         fits.map_err(refused(&session.visit, "STOR", &path))?;

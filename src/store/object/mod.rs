@@ -41,8 +41,7 @@ use self::{
     transport::Transport,
 };
 use super::{
-    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Total,
-    Upload,
+    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Upload,
 };
 use crate::{
     access::StoreKey,
@@ -346,10 +345,6 @@ impl Store for ObjectStore {
 
     async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>> {
         listing::open(self, directory).await
-    }
-
-    async fn total(&self, directory: &StoreKey) -> Result<Total> {
-        listing::total(self, directory).await
     }
 
     async fn read(

@@ -182,22 +182,26 @@ impl Data {
     /// Reads until the server ends its side.
     pub(crate) fn read_all(&mut self) -> (Vec<u8>, End) {
         let mut content = Vec::new();
-        let mut chunk = vec![0; 64 << 10];
+        let end = self.read_each(|chunk| content.extend_from_slice(chunk));
+        (content, end)
+    }
+
+    /// Reads until the server ends its side, and holds nothing of it.
+    pub(crate) fn read_each(&mut self, mut take: impl FnMut(&[u8])) -> End {
+        let (mut chunk, mut total) = (vec![0; 64 << 10], 0);
         loop {
             match self.read(&mut chunk) {
-                Ok(0) if self.session.is_some() => return (content, End::CloseNotify),
-                Ok(0) => return (content, End::Fin),
-                Ok(count) => content.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return (content, End::Fin);
+                Ok(0) if self.session.is_some() => return End::CloseNotify,
+                Ok(0) => return End::Fin,
+                Ok(count) => {
+                    total += count;
+                    take(&chunk[..count]);
                 }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return End::Fin,
                 Err(error) if stream::is_timeout(&error) => {
-                    panic!(
-                        "the server keeps the data connection open after {} bytes",
-                        content.len()
-                    )
+                    panic!("the server keeps the data connection open after {total} bytes")
                 }
-                Err(_) => return (content, End::Reset),
+                Err(_) => return End::Reset,
             }
         }
     }

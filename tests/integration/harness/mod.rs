@@ -11,7 +11,6 @@ mod faulty;
 mod kubernetes;
 mod peers;
 mod raw;
-mod receiver;
 mod relay;
 mod server;
 mod services;
@@ -27,8 +26,7 @@ pub(crate) use self::{
     faulty::{Fault, FaultyGateway},
     kubernetes::Kubernetes,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
-    raw::Raw,
-    receiver::{Receiver, Request},
+    raw::{Raw, Reply},
     relay::Relay,
     server::{
         Builder, GROUPS, PASSWORD, Server, http, http_get, password_hash, users_file,

@@ -19,20 +19,20 @@ use tempfile::TempDir;
 use super::until;
 
 /// Prefix inside the bucket, so that a server that forgets its root is seen.
-const S3_ROOT: &str = "test/root";
+const ROOT: &str = "test/root";
 
 /// One test's own store. Paths are relative to the backend's root: `alice/file`.
 pub(crate) enum Store {
     Local(TempDir),
-    S3(Bucket),
+    Bucket(Bucket),
+    /// Seen by nobody but the server.
+    Memory,
 }
 
-/// A bucket of its own on the gateway that `tests/run` started.
+/// A bucket of its own on one of the servers that `tests/run` started.
 pub(crate) struct Bucket {
-    endpoint: String,
-    access_key_id: String,
-    secret_access_key: String,
-    name: String,
+    /// The backend's section of the configuration.
+    backend: Value,
     helper: Mutex<Helper>,
     downloads: TempDir,
 }
@@ -43,53 +43,90 @@ impl Store {
         Self::Local(TempDir::new().unwrap())
     }
 
-    /// An empty bucket.
+    /// An empty bucket of the Ceph gateway.
     ///
     /// # Panics
-    /// When no S3 server was started: a test that cannot run is a failure, not a success.
+    /// When no such server was started: a test that cannot run is a failure, not a success.
     pub(crate) fn s3() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let gateway = env::var("CAUSEWAY_TEST_S3").unwrap_or_else(|_| {
-            panic!("CAUSEWAY_TEST_S3 is not set: run the tests with ./tests/run, which starts an S3 server")
-        });
-        let [endpoint, id, secret] = gateway.split(',').collect::<Vec<_>>()[..] else {
-            panic!("CAUSEWAY_TEST_S3 is not ENDPOINT,ACCESS_KEY_ID,SECRET_ACCESS_KEY");
+        Self::s3_on("CAUSEWAY_TEST_S3")
+    }
+
+    /// An empty bucket of moto.
+    pub(crate) fn moto() -> Self {
+        Self::s3_on("CAUSEWAY_TEST_MOTO")
+    }
+
+    fn s3_on(variable: &str) -> Self {
+        let [endpoint, id, secret] = &peer(variable)[..] else {
+            panic!("{variable} is not ENDPOINT,ACCESS_KEY_ID,SECRET_ACCESS_KEY");
         };
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap();
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("causeway-{}-{}-{count}", process::id(), now.as_millis());
+        let name = bucket_name();
+        Self::bucket(
+            "s3.py",
+            &[endpoint, id, secret, &name],
+            json!({
+                "type": "s3", "bucket": name, "region": "us-east-1", "endpoint": endpoint,
+                "root": ROOT, "access_key_id": id, "secret_access_key": secret,
+            }),
+        )
+    }
+
+    /// An empty bucket of the stand-in for Google Cloud Storage.
+    pub(crate) fn gcs(driver: &str) -> Self {
+        let [endpoint] = &peer("CAUSEWAY_TEST_GCS")[..] else {
+            panic!("CAUSEWAY_TEST_GCS is not ENDPOINT");
+        };
+        let name = bucket_name();
+        Self::bucket(
+            "gcs.py",
+            &[endpoint, &name],
+            json!({
+                "type": "gcs", "driver": driver, "bucket": name, "endpoint": endpoint,
+                "root": ROOT, "anonymous": true,
+            }),
+        )
+    }
+
+    /// An empty container of Azurite.
+    pub(crate) fn azblob() -> Self {
+        let [endpoint, account, key] = &peer("CAUSEWAY_TEST_AZBLOB")[..] else {
+            panic!("CAUSEWAY_TEST_AZBLOB is not ENDPOINT,ACCOUNT,KEY");
+        };
+        let name = bucket_name();
+        Self::bucket(
+            "azblob.py",
+            &[endpoint, account, key, &name],
+            json!({
+                "type": "azblob", "container": name, "endpoint": endpoint, "account": account,
+                "account_key": key, "root": ROOT,
+            }),
+        )
+    }
+
+    fn bucket(helper: &str, arguments: &[&str], backend: Value) -> Self {
         let bucket = Bucket {
-            endpoint: endpoint.to_owned(),
-            access_key_id: id.to_owned(),
-            secret_access_key: secret.to_owned(),
-            helper: Mutex::new(Helper::start(endpoint, id, secret, &name)),
-            name,
+            backend,
+            helper: Mutex::new(Helper::start(helper, arguments)),
             downloads: TempDir::new().unwrap(),
         };
         bucket.ask(&json!({"do": "create"}));
-        Self::S3(bucket)
+        Self::Bucket(bucket)
     }
 
     /// The backend's section of the configuration.
     pub(crate) fn backend(&self) -> Value {
         match self {
             Self::Local(root) => json!({"type": "fs", "root": root.path()}),
-            Self::S3(bucket) => json!({
-                "type": "s3", "bucket": bucket.name, "region": "us-east-1",
-                "endpoint": bucket.endpoint, "root": S3_ROOT,
-                "access_key_id": bucket.access_key_id,
-                "secret_access_key": bucket.secret_access_key,
-            }),
+            Self::Bucket(bucket) => bucket.backend.clone(),
+            Self::Memory => json!({"type": "memory"}),
         }
     }
 
     /// Where the S3 server of a bucket answers.
     pub(crate) fn endpoint(&self) -> String {
         match self {
-            Self::Local(_) => panic!("a directory has no endpoint"),
-            Self::S3(bucket) => bucket.endpoint.clone(),
+            Self::Local(_) | Self::Memory => panic!("only a bucket has an endpoint"),
+            Self::Bucket(bucket) => bucket.backend["endpoint"].as_str().unwrap().to_owned(),
         }
     }
 
@@ -97,7 +134,7 @@ impl Store {
     pub(crate) fn local_root(&self) -> &Path {
         match self {
             Self::Local(root) => root.path(),
-            Self::S3(_) => panic!("a bucket has no directory"),
+            Self::Bucket(_) | Self::Memory => panic!("only a local store has a directory"),
         }
     }
 
@@ -116,7 +153,8 @@ impl Store {
                 fs::create_dir_all(file.parent().unwrap()).unwrap();
                 fs::write(file, content).unwrap();
             }
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 let file = bucket.downloads.path().join("put");
                 fs::write(&file, content).unwrap();
                 bucket.ask(&json!({"do": "put", "key": key(path), "file": file}));
@@ -128,7 +166,8 @@ impl Store {
     pub(crate) fn put_empty(&self, paths: &[String]) {
         match self {
             Self::Local(_) => paths.iter().for_each(|path| self.put(path, b"")),
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 let keys: Vec<String> = paths.iter().map(|path| key(path)).collect();
                 bucket.ask(&json!({"do": "put_empty", "keys": keys}));
             }
@@ -142,7 +181,8 @@ impl Store {
                 let file = root.path().join(path);
                 file.is_file().then_some(file)
             }
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 let file = bucket.downloads.path().join("get");
                 let found = bucket.ask(&json!({"do": "get", "key": key(path), "file": file}));
                 found.as_bool().unwrap().then_some(file)
@@ -184,7 +224,8 @@ impl Store {
                 walk(root.path(), root.path(), &mut found);
                 found
             }
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 let keys = bucket.ask(&json!({"do": "list"}));
                 let keys = keys
                     .as_array()
@@ -194,7 +235,7 @@ impl Store {
                 let (mut files, mut directories) = (BTreeSet::new(), BTreeSet::new());
                 for key in keys {
                     let path = key
-                        .strip_prefix(S3_ROOT)
+                        .strip_prefix(ROOT)
                         .and_then(|rest| rest.strip_prefix('/'));
                     let path = path.unwrap_or_else(|| panic!("{key:?} lies outside the root"));
                     match path.strip_suffix('/') {
@@ -212,7 +253,8 @@ impl Store {
     pub(crate) fn leave_litter(&self) {
         match self {
             Self::Local(root) => fs::write(root.path().join("alice/.upload.tmp"), "half").unwrap(),
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 bucket.ask(&json!({"do": "leave_open", "key": key("alice/file")}));
             }
         }
@@ -222,7 +264,8 @@ impl Store {
     pub(crate) fn end_incomplete_uploads_by_rule(&self) {
         match self {
             Self::Local(_) => panic!("a directory has no rules"),
-            Self::S3(bucket) => {
+            Self::Memory => panic!("files in memory are seen by the server only"),
+            Self::Bucket(bucket) => {
                 bucket.ask(&json!({"do": "end_incomplete_uploads_by_rule"}));
             }
         }
@@ -231,8 +274,8 @@ impl Store {
     /// Multipart uploads that are neither completed nor aborted.
     pub(crate) fn open_uploads(&self) -> Vec<String> {
         match self {
-            Self::Local(_) => Vec::new(),
-            Self::S3(bucket) => {
+            Self::Local(_) | Self::Memory => Vec::new(),
+            Self::Bucket(bucket) => {
                 let uploads = bucket.ask(&json!({"do": "uploads"}));
                 uploads
                     .as_array()
@@ -294,8 +337,25 @@ impl Drop for Bucket {
     }
 }
 
+/// What an environment variable says of a server that `tests/run` started.
+fn peer(variable: &str) -> Vec<String> {
+    let peer = env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run the tests with ./tests/run, which starts the stores")
+    });
+    peer.split(',').map(str::to_owned).collect()
+}
+
+fn bucket_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("causeway-{}-{}-{count}", process::id(), now.as_millis())
+}
+
 fn key(path: &str) -> String {
-    format!("{S3_ROOT}/{path}")
+    format!("{ROOT}/{path}")
 }
 
 fn walk(root: &Path, directory: &Path, found: &mut (BTreeSet<String>, BTreeSet<String>)) {
@@ -321,7 +381,7 @@ fn walk(root: &Path, directory: &Path, found: &mut (BTreeSet<String>, BTreeSet<S
     }
 }
 
-/// `tests/peers/s3.py`: boto3, so that what causeway's own S3 client gets wrong is not believed.
+/// A script of `tests/peers`: its own client, so that what causeway's gets wrong is not believed.
 struct Helper {
     child: Child,
     requests: Option<ChildStdin>,
@@ -329,11 +389,11 @@ struct Helper {
 }
 
 impl Helper {
-    fn start(endpoint: &str, id: &str, secret: &str, bucket: &str) -> Self {
+    fn start(script: &str, arguments: &[&str]) -> Self {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut child = Command::new(tests.join(".venv/bin/python"))
-            .arg(tests.join("peers/s3.py"))
-            .args([endpoint, id, secret, bucket])
+            .arg(tests.join("peers").join(script))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

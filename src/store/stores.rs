@@ -1,0 +1,144 @@
+//! [`Stores`]: the configured backends by name, and what they share.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use tokio::sync::Semaphore;
+
+use super::{
+    ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Upload, listing_cache::ListingCache,
+};
+use crate::access::StoreKey;
+
+/// Renames between backends at once: each holds a part of a file outside the budget of uploads.
+const MOVES: usize = 4;
+
+/// The configured backends by name.
+#[derive(Debug)]
+pub struct Stores {
+    by_name: BTreeMap<Arc<str>, Arc<dyn Store>>,
+    pub(super) listings: ListingCache,
+    /// Largest file that a rename carries from one backend to another; 0 refuses all.
+    move_bytes: u64,
+    moves: Semaphore,
+}
+
+impl Stores {
+    /// These backends; files of up to `move_bytes` may be renamed from one to another.
+    pub fn new(by_name: BTreeMap<Arc<str>, Arc<dyn Store>>, move_bytes: u64) -> Self {
+        Self {
+            by_name,
+            listings: ListingCache::default(),
+            move_bytes,
+            moves: Semaphore::new(MOVES),
+        }
+    }
+
+    /// The backend called `name`.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Store>> {
+        self.by_name.get(name)
+    }
+
+    /// Carries a file from one backend to another and deletes it there, if it is still what was
+    /// carried. At every moment at least one name has all bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for directories and for files beyond the configured size.
+    pub(super) async fn carry(
+        &self,
+        (source, from): (&Arc<dyn Store>, &StoreKey),
+        (target, to): (&Arc<dyn Store>, &StoreKey),
+    ) -> Result<()> {
+        let operation = "rename";
+        let stat = source.stat(from).await?;
+        if stat.kind == Kind::Directory || stat.size > self.move_bytes {
+            return Err(StoreError::new(ErrorKind::Unsupported, operation));
+        }
+        let _turn = self
+            .moves
+            .try_acquire()
+            .map_err(|_| StoreError::new(ErrorKind::Busy, operation))?;
+        target.survey(to).await?;
+        let file = NewFile {
+            surveyed: true,
+            ..NewFile::default()
+        };
+        let upload = target.write(to, file).await?;
+        let carried = Self::copy(source, from, &stat, upload).await?;
+        if carried.size != stat.size {
+            return Err(StoreError::new(ErrorKind::Changed, operation));
+        }
+        let present = source.stat(from).await?;
+        if present.version != stat.version || present.size != stat.size {
+            // Both stay: what is there now was never carried.
+            return Err(StoreError::new(ErrorKind::Changed, operation));
+        }
+        source.remove_file(from).await
+    }
+
+    async fn copy(
+        source: &Arc<dyn Store>,
+        from: &StoreKey,
+        stat: &Stat,
+        mut upload: Box<dyn Upload>,
+    ) -> Result<Stat> {
+        match Self::pour(source, from, stat, upload.as_mut()).await {
+            Ok(last) => upload.commit(last).await,
+            Err(error) => {
+                upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes every part but the last, which is given back.
+    async fn pour(
+        source: &Arc<dyn Store>,
+        from: &StoreKey,
+        stat: &Stat,
+        upload: &mut dyn Upload,
+    ) -> Result<Vec<Bytes>> {
+        let mut part = Vec::new();
+        if stat.size == 0 {
+            return Ok(part);
+        }
+        let mut chunks = source.read(from, 0, stat).await?;
+        let sizes = upload.part_sizes();
+        let (mut parts, mut room, mut total) = (0, sizes.of(0), 0);
+        while let Some(mut chunk) = chunks.try_next().await? {
+            total += chunk.len() as u64;
+            while !chunk.is_empty() {
+                // More bytes follow, so this part is not the last.
+                if room == 0 {
+                    upload.write(std::mem::take(&mut part)).await?;
+                    parts += 1;
+                    room = sizes.of(parts);
+                }
+                let piece = chunk.split_to(room.min(chunk.len()));
+                room -= piece.len();
+                part.push(piece);
+            }
+        }
+        if total != stat.size {
+            return Err(StoreError::new(ErrorKind::Changed, "rename"));
+        }
+        Ok(part)
+    }
+}
+
+/// No backends at all.
+impl Default for Stores {
+    fn default() -> Self {
+        Self::new(BTreeMap::new(), 0)
+    }
+}
+
+impl<'stores> IntoIterator for &'stores Stores {
+    type Item = (&'stores Arc<str>, &'stores Arc<dyn Store>);
+    type IntoIter = std::collections::btree_map::Iter<'stores, Arc<str>, Arc<dyn Store>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.by_name.iter()
+    }
+}
