@@ -25,4 +25,5 @@ pub mod observe;
 pub mod shutdown;
 pub mod store;
 pub mod sweep;
+pub mod text;
 pub mod watch;

@@ -20,7 +20,7 @@ use super::{Shared, api::problem};
 use crate::config::{MetricsAccess, Secret};
 
 /// What a change must carry where no token is configured; any value will do.
-pub(super) const CHANGE_HEADER: &str = "x-causeway-request";
+const CHANGE_HEADER: &str = "x-causeway-request";
 
 /// Lets a request through or answers 401 or 403.
 pub(super) async fn check(State(admin): State<Shared>, request: Request, next: Next) -> Response {
@@ -99,8 +99,9 @@ fn bearer(headers: &HeaderMap, token: &Secret) -> Result<(), Response> {
     Err(refusal)
 }
 
+/// Without a token: whether the request was meant for this machine by its own name.
 #[allow(clippy::result_large_err, reason = "the refusal is the answer")]
-fn local(headers: &HeaderMap, method: &Method) -> Result<(), Response> {
+pub(super) fn is_local(headers: &HeaderMap) -> Result<(), Response> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
@@ -108,6 +109,12 @@ fn local(headers: &HeaderMap, method: &Method) -> Result<(), Response> {
         let message = "without a token the Host must be a loopback address or localhost";
         return Err(problem(StatusCode::FORBIDDEN, message));
     }
+    Ok(())
+}
+
+#[allow(clippy::result_large_err, reason = "the refusal is the answer")]
+fn local(headers: &HeaderMap, method: &Method) -> Result<(), Response> {
+    is_local(headers)?;
     if !method.is_safe() && !headers.contains_key(CHANGE_HEADER) {
         let message = "without a token a change must carry the header x-causeway-request";
         return Err(problem(StatusCode::FORBIDDEN, message));

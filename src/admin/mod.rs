@@ -5,6 +5,7 @@
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 while new connections are admitted, else 503; `?verbose` says why |
 //! | `/metrics` | OpenMetrics text |
+//! | `/` | the status page |
 //! | `/api/v1/…` | JSON; `/api/v1/openapi.json` describes it |
 //!
 //! Owns HTTP, who may use it, and what is shown. Reads [`crate::edge`]'s registry and
@@ -12,11 +13,13 @@
 
 mod api;
 mod guard;
+mod history;
 mod levers;
+mod page;
 mod ready;
 mod serve;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
@@ -28,10 +31,11 @@ use axum::{
 };
 
 pub use self::{
-    api::{FailureView, Invalid, Problem, SessionView, Status, TransferView},
+    api::{BanView, FailureView, Invalid, Problem, SessionView, Status, TransferView},
     levers::{DrainOrder, Levers, Orders, ReloadOrder, Reloaded},
     ready::{Check, Readiness},
 };
+use self::{history::History, page::Logins};
 use crate::{
     config,
     edge::{Current, Serving, Tls},
@@ -44,19 +48,40 @@ const BODY_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Admin {
     /// The server as it is.
-    pub current: Current,
+    current: Current,
     /// What an operator can move.
-    pub levers: Levers,
+    levers: Levers,
     /// Who may ask.
-    pub settings: config::Admin,
+    settings: config::Admin,
     /// `None`: plain HTTP.
-    pub tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Tls>>,
+    started: SystemTime,
+    history: History,
+    logins: Logins,
 }
 
 /// Shared by all requests.
 type Shared = Arc<Admin>;
 
 impl Admin {
+    /// The admin side of the server that `current` is.
+    pub fn new(
+        current: Current,
+        levers: Levers,
+        settings: config::Admin,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self {
+            current,
+            levers,
+            settings,
+            tls,
+            started: SystemTime::now(),
+            history: History::default(),
+            logins: Logins::default(),
+        }
+    }
+
     /// The present state of the server.
     fn serving(&self) -> Arc<Serving> {
         self.current.load_full()
@@ -75,6 +100,7 @@ fn router(admin: &Shared) -> Router {
             guard::check,
         ));
     open.merge(guarded)
+        .merge(page::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(guard::headers))
         .with_state(Arc::clone(admin))

@@ -25,7 +25,7 @@ pub struct Readiness {
 /// One thing that is looked at.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Check {
-    /// `drain`, `listener NAME`, `certificate NAME FILE`.
+    /// `drain`, `listener NAME`, `certificate NAME FILE`, `backend NAME`.
     pub name: String,
     /// Whether it is as it should be.
     pub ok: bool,
@@ -77,6 +77,25 @@ impl Readiness {
                     },
                 });
             }
+        }
+        for (name, store) in &*serving.shared.surroundings.stores {
+            let last = store.health();
+            let ago = |then: SystemTime| now.duration_since(then).unwrap_or_default().as_secs();
+            checks.push(Check {
+                name: format!("backend {name}"),
+                ok: last.is_good(),
+                // All replicas see the same store: without it none would be left to say so.
+                required: false,
+                detail: match (
+                    last.bad
+                        .filter(|(bad, _)| last.good.is_none_or(|good| good < *bad)),
+                    last.good,
+                ) {
+                    (Some((at, why)), _) => format!("failed {} s ago: {why}", ago(at)),
+                    (None, Some(at)) => format!("answered {} s ago", ago(at)),
+                    (None, None) => "not asked yet".to_owned(),
+                },
+            });
         }
         Self {
             ready: checks.iter().all(|check| check.ok || !check.required),

@@ -1,6 +1,9 @@
 //! The HTTP server itself: how many connections, for how long.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -15,7 +18,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, router};
+use super::{Admin, history, router};
 
 /// Connections at once; more wait in the kernel.
 const CONNECTIONS: usize = 64;
@@ -35,7 +38,15 @@ impl Admin {
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let admin = Arc::new(self);
         let router = router(&admin);
+        let sampling = Arc::clone(&admin);
         let (places, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
+        let end = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = sampling.sample() => {}
+            }
+        });
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -59,6 +70,18 @@ impl Admin {
         }
         tasks.close();
         let _ = timeout(FAREWELL, tasks.wait()).await;
+    }
+}
+
+impl Admin {
+    /// Keeps the history; never returns.
+    async fn sample(&self) {
+        let mut ticks = tokio::time::interval(history::PERIOD);
+        loop {
+            ticks.tick().await;
+            let serving = self.serving();
+            self.history.take(&serving.shared.registry, Instant::now());
+        }
     }
 }
 

@@ -71,12 +71,7 @@ impl App {
             let socket = socket.with_context(|| format!("admin cannot listen on {wanted}"))?;
             addresses.push(("admin".into(), socket.local_addr()?));
             admin_tls = build::admin_tls(&settings)?;
-            let side = Admin {
-                current: Arc::clone(&current),
-                levers,
-                settings,
-                tls: admin_tls.clone(),
-            };
+            let side = Admin::new(Arc::clone(&current), levers, settings, admin_tls.clone());
             admin = Some((socket, side));
         }
         for address in inherited.left() {

@@ -4,6 +4,7 @@
 //! nothing of what runs inside.
 
 mod check;
+mod ctl;
 mod demo;
 mod explain;
 mod failure;
@@ -84,6 +85,8 @@ enum Command {
         #[command(subcommand)]
         command: users::Command,
     },
+    /// Look at and steer a running server through its admin API
+    Ctl(ctl::Ctl),
     /// Read a password from the terminal or from standard input and print its hash for the users file
     HashPassword,
 }
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Sweep { config, age } => sweep::run(&config, age),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Users { command } => users::run(&command),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::HashPassword => hash_password::run(),
     };
     match result {
@@ -137,6 +141,14 @@ mod tests {
             "causeway explain -c a.yaml alice STOR /x",
             "causeway explain -c a.yaml --from ::1 --listener public --clear alice CWD /",
             "causeway users import --from shadow a b",
+            "causeway ctl sessions",
+            "causeway ctl --url http://h:1 transfers --watch",
+            "causeway ctl kick 1 2 --json",
+            "causeway ctl drain --deadline 0 --wait",
+            "causeway ctl bans",
+            "causeway ctl bans add address:192.0.2.1 --seconds 60",
+            "causeway ctl bans lift user:alice",
+            "causeway ctl top",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -52,7 +52,9 @@ pub use self::{
     network::Network,
     passive::PortPool,
     proxy::Arrival,
-    registry::{Doing, Failed, Failures, Presence, Reference, Registry, Running},
+    registry::{
+        Doing, Failed, Failures, Moved, Presence, Quantiles, Reference, Registry, Replies, Running,
+    },
     serving::{Current, Serving},
     tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, keep_current, report},
     usage::Usage,
@@ -288,7 +290,8 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     };
     let verb = command.verb();
     let quirk = Quirk::behind(&command);
-    session.last_command = Instant::now();
+    let asked = Instant::now();
+    session.last_command = asked;
     session.visit.note_command(verb);
     let outcome = dialogue::carry_out(session, &mut control, command).await;
     session.adopt_profile();
@@ -319,6 +322,9 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         Next::Gone => return Err((End::Gone, None)),
     };
     session.last_command = Instant::now();
+    if session.view().is_some() {
+        session.visit.note_reply(asked.elapsed());
+    }
     session.count(verb, reply.code());
     if let Some(quirk) = quirk
         && quirk.is_told_by(reply.code())

@@ -26,6 +26,7 @@ pub mod transfer;
 mod unftp_gcs;
 pub mod upload;
 mod view;
+mod watched;
 
 use std::{
     fmt,
@@ -45,6 +46,7 @@ pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
 pub use self::stores::Stores;
 pub use self::view::{AppendFrom, View};
+pub use self::watched::{LastResults, Watched};
 use crate::{
     access::StoreKey,
     config::{Backend, GcsBackend, GcsDriver, Timeouts},
@@ -56,7 +58,7 @@ use crate::{
 /// A directory that is missing or not writable, or settings that make no client. A bucket is not
 /// asked yet.
 pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
-    Ok(match backend {
+    let store: Arc<dyn Store> = match backend {
         Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
         Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
         Backend::Gcs(backend) => match backend.driver {
@@ -66,7 +68,8 @@ pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
         Backend::Azblob(backend) => Arc::new(ObjectStore::open_azblob(backend, timeouts)?),
         Backend::Memory(backend) => Arc::new(MemoryStore::open(backend)),
         Backend::OpenDal(backend) => Arc::new(ObjectStore::open_other(backend, timeouts)?),
-    })
+    };
+    Ok(Arc::new(Watched::new(store)))
 }
 
 #[cfg(feature = "unftp-sbe-gcs")]
@@ -370,6 +373,11 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Renames a file over whatever file `to` names. Directories where the store can.
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()>;
+
+    /// How its last requests went, where somebody watches.
+    fn health(&self) -> LastResults {
+        LastResults::default()
+    }
 
     /// What this store can do beyond what all can.
     fn abilities(&self) -> Abilities;

@@ -22,12 +22,16 @@ mod cli;
 mod client_certificates;
 /// Section 1 of the conformance list: one test for each of its 179 items.
 mod conformance;
+/// `causeway ctl`, as an operator types it.
+mod ctl;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
 /// Alerts and dashboard, which are shipped beside the binary.
 mod deploy;
 /// Dialogues of clients that cannot run here, replayed.
 mod dialogues;
+/// The end of a server under load, and what systemd hears of its life.
+mod drain;
 /// A store of which every tenth request fails.
 mod faulty_store;
 /// Grants, quotas, own trees and conditions of users, and their files.
@@ -56,12 +60,16 @@ mod login;
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
+/// The status page in a real Chromium.
+mod page;
 /// Passive ports: how many, whose, on which address.
 mod passive;
 /// What a profile changes for a device, and what `learn` says.
 mod profiles;
 /// PROXY headers of a load balancer, on control and data connections.
 mod proxy;
+/// Files that change while the server runs.
+mod reload;
 /// Several replicas that count together.
 mod replicas;
 /// Interrupted uploads that their user continues.

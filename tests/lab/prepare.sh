@@ -27,7 +27,7 @@ install_packages() {
     mapfile -t missing < <(packages_of_missing cc:build-essential curl:curl lftp:lftp git:git jq:jq \
         openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw slapadd:slapd ldapsearch:ldap-utils redis-server:redis-server \
         ceph-mon:ceph-mon ceph-osd:ceph-osd \
-        ceph:ceph-common)
+        ceph:ceph-common chromium:chromium node:nodejs npm:npm script:bsdutils)
     python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
     install_debian_packages "${missing[@]}"
 }
@@ -69,6 +69,14 @@ install_stand_ins() {
         mkdir -p tests/.clients/azurite
         npm install --silent --no-fund --no-audit --prefix tests/.clients/azurite 'azurite@3'
     fi
+}
+
+# The driver of the browser that looks at the status page.
+install_browser_driver() {
+    local home=$PWD/tests/.clients/page
+    [ -d "$home/node_modules/playwright-core" ] && return
+    mkdir -p "$home"
+    npm install --silent --no-audit --no-fund --no-save --prefix "$home" playwright-core@1.65
 }
 
 install_nextest() {

@@ -1,5 +1,6 @@
 //! The JSON API, version 1. What is here stays: fields may be added, none changes its meaning.
 
+mod bans;
 mod server;
 mod sessions;
 mod view;
@@ -8,14 +9,19 @@ use axum::{
     Router,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 pub use self::{
+    bans::BanView,
     server::{Invalid, Status},
     view::{FailureView, SessionView, TransferView},
+};
+pub(super) use self::{
+    bans::{bans, end_ban},
+    sessions::{end, recent_failures, sessions},
 };
 use super::Shared;
 
@@ -34,6 +40,9 @@ use super::Shared;
         sessions::kick,
         sessions::transfers,
         sessions::failures,
+        bans::list,
+        bans::add,
+        bans::lift,
         server::status,
         server::readiness,
         server::config,
@@ -66,6 +75,8 @@ pub(super) fn router() -> Router<Shared> {
         )
         .route("/transfers", get(sessions::transfers))
         .route("/failures", get(sessions::failures))
+        .route("/bans", get(bans::list).post(bans::add))
+        .route("/bans/{subject}", delete(bans::lift))
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
@@ -117,6 +128,9 @@ mod tests {
             ("delete", "/api/v1/sessions/{id}"),
             ("get", "/api/v1/transfers"),
             ("get", "/api/v1/failures"),
+            ("get", "/api/v1/bans"),
+            ("post", "/api/v1/bans"),
+            ("delete", "/api/v1/bans/{subject}"),
         ] {
             assert!(
                 document["paths"][path][method].is_object(),

@@ -6,25 +6,51 @@
 //! somebody looks.
 
 mod failures;
+mod replies;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::failures::{Failed, Failures, Reference};
+pub use self::{
+    failures::{Failed, Failures, Reference},
+    replies::{Quantiles, Replies},
+};
 use crate::store::transfer::{Direction, Progress};
 
 /// Everybody who is connected. Bounded by the limit on connections.
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: Mutex<BTreeMap<String, Arc<Presence>>>,
-    failures: Arc<Failures>,
+    sums: Arc<Sums>,
+}
+
+/// What outlives the session it came from.
+#[derive(Debug, Default)]
+struct Sums {
+    failures: Failures,
+    replies: Replies,
+    /// Bytes of ended transfers.
+    uploaded: AtomicU64,
+    downloaded: AtomicU64,
+}
+
+/// Bytes of all transfers since the start, running ones included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From clients.
+    pub uploaded: u64,
+    /// To clients, listings included.
+    pub downloaded: u64,
 }
 
 /// One session, as others see it.
@@ -36,7 +62,7 @@ pub struct Presence {
     connected: SystemTime,
     doing: Mutex<Doing>,
     kicked: CancellationToken,
-    failures: Arc<Failures>,
+    sums: Arc<Sums>,
 }
 
 /// What a session is doing.
@@ -107,7 +133,7 @@ impl Registry {
                 transfer: None,
             }),
             kicked: CancellationToken::new(),
-            failures: Arc::clone(&self.failures),
+            sums: Arc::clone(&self.sums),
         });
         self.table().insert(id.to_owned(), Arc::clone(&presence));
         Visit {
@@ -128,7 +154,31 @@ impl Registry {
 
     /// What failed lately.
     pub fn failures(&self) -> &Failures {
-        &self.failures
+        &self.sums.failures
+    }
+
+    /// How long clients wait for replies.
+    pub fn replies(&self) -> &Replies {
+        &self.sums.replies
+    }
+
+    /// Bytes moved so far. A transfer that ends meanwhile may be left out once.
+    pub fn moved(&self) -> Moved {
+        let mut moved = Moved {
+            uploaded: self.sums.uploaded.load(Ordering::Relaxed),
+            downloaded: self.sums.downloaded.load(Ordering::Relaxed),
+        };
+        for session in self.sessions() {
+            if let Some(transfer) = session.doing().transfer {
+                match transfer.direction {
+                    Direction::Upload => moved.uploaded += transfer.bytes(),
+                    Direction::Download | Direction::Listing => {
+                        moved.downloaded += transfer.bytes();
+                    }
+                }
+            }
+        }
+        moved
     }
 
     /// Works out the present rate of every transfer. Called once a second or so by whoever shows it.
@@ -194,6 +244,11 @@ impl Presence {
         doing.active = SystemTime::now();
     }
 
+    /// Notes how long the client waited for a reply.
+    pub(super) fn note_reply(&self, duration: Duration) {
+        self.sums.replies.note(duration);
+    }
+
     /// Notes who it is.
     pub(super) fn note_login(&self, user: &str) {
         self.locked().user = Some(user.into());
@@ -214,7 +269,7 @@ impl Presence {
     /// and in the reply.
     pub(super) fn fail(&self, what: &What<'_>) -> Reference {
         let user = self.locked().user.clone();
-        self.failures.keep(self, user, what)
+        self.sums.failures.keep(self, user, what)
     }
 
     fn locked(&self) -> MutexGuard<'_, Doing> {
@@ -303,14 +358,20 @@ impl Drop for Visit {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.0.locked().transfer = None;
+        let Some(ended) = self.0.locked().transfer.take() else {
+            return;
+        };
+        let sums = &self.0.sums;
+        let sum = match ended.direction {
+            Direction::Upload => &sums.uploaded,
+            Direction::Download | Direction::Listing => &sums.downloaded,
+        };
+        sum.fetch_add(ended.bytes(), Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn enter(registry: &Arc<Registry>, id: &str) -> Visit {

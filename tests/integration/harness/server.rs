@@ -62,6 +62,9 @@ pub(crate) struct Builder {
     files: Vec<(String, String)>,
     /// Appended to the users file.
     users: String,
+    environment: Vec<(String, String)>,
+    /// What starts the binary in the end, with its arguments; empty: nothing in between.
+    launcher: Vec<String>,
     user_profiles: Vec<(String, String)>,
     /// The groups of the users file, as its text.
     groups: String,
@@ -110,6 +113,8 @@ impl Server {
             files: Vec::new(),
             users: String::new(),
             groups: String::new(),
+            environment: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 
@@ -155,6 +160,16 @@ impl Server {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
     }
 
+    /// Changes the configuration file, in one step as an operator's tool does. The server is not told.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
+        let mut config = serde_json::from_str(&self.read("causeway.yaml")).unwrap();
+        change(&mut config);
+        let file = self.directory.path().join("causeway.yaml");
+        let new = file.with_extension("new");
+        fs::write(&new, serde_json::to_string_pretty(&config).unwrap()).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
     pub(crate) fn hang_up(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
@@ -180,7 +195,11 @@ impl Server {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
-        let (child, reader, arriving) = spawn(self.directory.path(), &self.log);
+        let (child, reader, arriving) = spawn(
+            Command::new(env!("CARGO_BIN_EXE_causeway")),
+            self.directory.path(),
+            &self.log,
+        );
         self.child = child;
         self.reader = Some(reader);
         self.learn_addresses(&arriving);
@@ -291,6 +310,18 @@ impl Builder {
         self
     }
 
+    /// A variable of the server's environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A program that becomes the server: the server's command line is appended to its arguments.
+    pub(crate) fn launched_by(mut self, command: &[&str]) -> Self {
+        self.launcher = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Gives a user a profile.
     pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
         self.user_profiles
@@ -325,7 +356,17 @@ impl Builder {
         fs::write(&file, serde_json::to_string_pretty(&self.config).unwrap()).unwrap();
 
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (child, reader, arriving) = spawn(directory.path(), &log);
+        let binary = env!("CARGO_BIN_EXE_causeway");
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+        };
+        command.envs(self.environment);
+        let (child, reader, arriving) = spawn(command, directory.path(), &log);
 
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server {
@@ -394,13 +435,14 @@ impl Server {
     }
 }
 
-/// Runs the binary on the configuration in `directory`; its log goes to `log` and, until it is ready,
+/// Runs the binary, or what becomes it, on the configuration in `directory`; its log goes to `log` and, until it is ready,
 /// to the receiver.
 fn spawn(
+    mut command: Command,
     directory: &Path,
     log: &Arc<Mutex<Vec<String>>>,
 ) -> (Child, JoinHandle<()>, mpsc::Receiver<String>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
+    let mut child = command
         .args(["serve", "-c", "causeway.yaml"])
         .current_dir(directory)
         .stdin(Stdio::null())

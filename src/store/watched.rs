@@ -1,0 +1,293 @@
+//! [`Watched`]: a store that remembers how its last requests went, for readiness and the status page.
+//!
+//! Owns no policy: everything goes through to the store inside. What a client caused (no such file,
+//! directory not empty …) is a healthy answer; what only an operator can cure is not.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use super::{
+    Abilities, Entry, ErrorKind, NewFile, PartSizes, Result, Stat, Store, StoreError, Swept, Total,
+    Upload,
+};
+use crate::access::StoreKey;
+
+/// A store and its health.
+#[derive(Debug)]
+pub struct Watched {
+    store: Arc<dyn Store>,
+    health: Arc<Health>,
+}
+
+/// How the last requests of a store went. Cheap to update: a lock for a few moves.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<LastResults>);
+
+/// What is known about a store.
+#[derive(Clone, Debug, Default)]
+pub struct LastResults {
+    /// When it last answered as it should.
+    pub good: Option<SystemTime>,
+    /// When it last did not, and why.
+    pub bad: Option<(SystemTime, String)>,
+}
+
+impl LastResults {
+    /// Whether the last word was a good one; a store that nobody asked yet is not bad.
+    pub fn is_good(&self) -> bool {
+        match (&self.bad, self.good) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some((bad, _)), Some(good)) => good >= *bad,
+        }
+    }
+}
+
+impl Health {
+    /// How the last requests went.
+    fn last(&self) -> LastResults {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note<T>(&self, result: &Result<T>) {
+        let now = SystemTime::now();
+        let bad = result.as_ref().err().filter(|error| is_fault(error));
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match bad {
+            None => last.good = Some(now),
+            Some(error) => last.bad = Some((now, error.to_string())),
+        }
+    }
+}
+
+/// Whether an operator must look: not what a client asked wrongly.
+fn is_fault(error: &StoreError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::Busy
+            | ErrorKind::Unavailable
+            | ErrorKind::Internal
+    )
+}
+
+impl Watched {
+    /// Watches `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            health: Arc::default(),
+        }
+    }
+
+    async fn note<T>(&self, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let result = request.await;
+        self.health.note(&result);
+        result
+    }
+
+    async fn watch(
+        &self,
+        begin: impl Future<Output = Result<Box<dyn Upload>>> + Send,
+    ) -> Result<Box<dyn Upload>> {
+        let upload = self.note(begin).await?;
+        let health = Arc::clone(&self.health);
+        Ok(Box::new(WatchedUpload { upload, health }))
+    }
+}
+
+#[async_trait]
+impl Store for Watched {
+    fn health(&self) -> LastResults {
+        self.health.last()
+    }
+
+    async fn stat(&self, key: &StoreKey) -> Result<Stat> {
+        self.note(self.store.stat(key)).await
+    }
+
+    async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>> {
+        self.note(self.store.list(directory)).await
+    }
+
+    async fn read(
+        &self,
+        key: &StoreKey,
+        offset: u64,
+        stat: &Stat,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.note(self.store.read(key, offset, stat)).await
+    }
+
+    async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
+        self.watch(self.store.write(key, file)).await
+    }
+
+    async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
+        self.note(self.store.survey(key)).await
+    }
+
+    async fn write_kept(
+        &self,
+        key: &StoreKey,
+        file: NewFile,
+        user: &str,
+    ) -> Result<Box<dyn Upload>> {
+        self.watch(self.store.write_kept(key, file, user)).await
+    }
+
+    async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
+        self.note(self.store.kept(key, user)).await
+    }
+
+    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
+        self.watch(self.store.resume(key, user, offset)).await
+    }
+
+    async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
+        self.note(self.store.forget(key, user)).await
+    }
+
+    async fn sweep(&self, age: Duration) -> Result<Swept> {
+        self.note(self.store.sweep(age)).await
+    }
+
+    async fn total(&self, directory: &StoreKey) -> Result<Total> {
+        self.note(self.store.total(directory)).await
+    }
+
+    async fn advice(&self) -> Result<Vec<String>> {
+        self.note(self.store.advice()).await
+    }
+
+    async fn remove_file(&self, key: &StoreKey) -> Result<()> {
+        self.note(self.store.remove_file(key)).await
+    }
+
+    async fn make_directory(&self, key: &StoreKey) -> Result<()> {
+        self.note(self.store.make_directory(key)).await
+    }
+
+    async fn make_directories(&self, key: &StoreKey) -> Result<()> {
+        self.note(self.store.make_directories(key)).await
+    }
+
+    async fn remove_directory(&self, key: &StoreKey) -> Result<()> {
+        self.note(self.store.remove_directory(key)).await
+    }
+
+    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
+        self.note(self.store.rename(from, to)).await
+    }
+
+    fn abilities(&self) -> Abilities {
+        self.store.abilities()
+    }
+
+    async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()> {
+        self.note(self.store.set_modified(key, time)).await
+    }
+
+    async fn available(&self) -> Result<Option<u64>> {
+        self.note(self.store.available()).await
+    }
+}
+
+struct WatchedUpload {
+    upload: Box<dyn Upload>,
+    health: Arc<Health>,
+}
+
+#[async_trait]
+impl Upload for WatchedUpload {
+    fn part_sizes(&self) -> PartSizes {
+        self.upload.part_sizes()
+    }
+
+    fn keeps_part_back(&self) -> bool {
+        self.upload.keeps_part_back()
+    }
+
+    async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
+        let result = self.upload.write(part).await;
+        self.health.note(&result);
+        result
+    }
+
+    async fn commit(self: Box<Self>, last: Vec<Bytes>) -> Result<Stat> {
+        let result = self.upload.commit(last).await;
+        self.health.note(&result);
+        result
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.upload.abort().await;
+    }
+
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
+        self.upload.keep(rest).await;
+    }
+}
+
+impl fmt::Debug for WatchedUpload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("WatchedUpload")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A method with a default that is not handed on would hide the store's own.
+    #[test]
+    fn every_method_is_handed_on() {
+        let (traits, watched) = (include_str!("mod.rs"), include_str!("watched.rs"));
+        for (declared, handed_on) in [
+            ("pub trait Store", "impl Store for Watched "),
+            ("pub trait Upload", "impl Upload for WatchedUpload "),
+        ] {
+            let body = |text: &'static str, start: &str| {
+                let text = &text[text.find(start).expect(start)..];
+                &text[..text.find("\n}\n").expect("its end")]
+            };
+            let (declared, handed_on) = (body(traits, declared), body(watched, handed_on));
+            let names = declared.lines().filter_map(|line| {
+                let line = line.strip_prefix("    ")?;
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                line.strip_prefix("fn ")?.split('(').next()
+            });
+            let names: Vec<_> = names.collect();
+            assert!(names.len() >= 6, "{names:?}");
+            for name in names {
+                assert!(handed_on.contains(&format!("fn {name}(")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_an_operator_can_cure_is_a_fault() {
+        let health = Health::default();
+        assert!(health.last().is_good(), "nobody asked yet");
+        let fails = |kind| Err::<(), _>(StoreError::new(kind, "stat"));
+        health.note(&fails(ErrorKind::Unavailable));
+        assert!(!health.last().is_good());
+        health.note(&fails(ErrorKind::NotFound));
+        assert!(health.last().is_good(), "it answered");
+        health.note(&fails(ErrorKind::PermissionDenied));
+        let last = health.last();
+        assert!(!last.is_good());
+        assert!(last.bad.unwrap().1.contains("stat"));
+    }
+}

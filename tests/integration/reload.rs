@@ -1,0 +1,233 @@
+//! Configuration, users and certificates that change while the server runs.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::harness::{End, Raw, Server, Store, Version, bytes, on_each_store, until};
+
+on_each_store!(reload_while_20_transfers_run_disturbs_none);
+
+/// What a reload answers.
+#[track_caller]
+fn reload(server: &Server) -> (Value, Value) {
+    let answer = server.api("POST", "/reload", "", 200);
+    (answer["changed"].clone(), answer["needs_restart"].clone())
+}
+
+fn reload_while_20_transfers_run_disturbs_none(store: &Store) {
+    store.put("alice/down", &bytes(7, 1 << 20));
+    let server = Server::start(store);
+    let content = bytes(8, 300_000);
+    let mut uploads: Vec<_> = (0..15)
+        .map(|index| {
+            let mut raw = Raw::explicit(&server);
+            let mut data = raw.begin_upload(&format!("STOR up{index}"));
+            data.write(&content[..100_000]).unwrap();
+            (raw, data)
+        })
+        .collect();
+    let downloads: Vec<_> = (0..5)
+        .map(|_| {
+            let mut raw = Raw::explicit(&server);
+            let mut data = raw.open_data();
+            raw.expect("RETR down", 150);
+            data.handshake().unwrap();
+            (raw, data)
+        })
+        .collect();
+    assert_eq!(
+        server
+            .api("GET", "/transfers", "", 200)
+            .as_array()
+            .unwrap()
+            .len(),
+        20
+    );
+
+    server.configure(|config| {
+        config["timeouts"]["data_stall_seconds"] = json!(5);
+        config["mounts"][0]["read_only"] = json!(true);
+        config["profiles"] = json!({"new": {"greeting": "A new greeting"}});
+        config["listeners"][0]["profile"] = json!("new");
+        config["listeners"][0]["passive"]["ports"] = json!("0");
+        config["listeners"][1]["upload_end"] = json!("fin");
+    });
+    let (changed, needs_restart) = reload(&server);
+    assert_eq!(
+        changed,
+        json!([
+            "listeners.explicit",
+            "listeners.implicit",
+            "profiles",
+            "mounts",
+            "timeouts"
+        ])
+    );
+    assert_eq!(needs_restart, json!([]));
+
+    let mut raw = Raw::silent(server.explicit);
+    assert_eq!(raw.reply().expect(220).text(), "220 A new greeting");
+    // Old sessions go on as they began, even with further transfers.
+    for (raw, data) in &mut uploads {
+        data.write(&content[100_000..]).unwrap();
+        raw.send(b"NOOP\r\n").unwrap();
+        raw.reply().expect(200);
+    }
+    for (mut raw, mut data) in downloads {
+        let (down, end) = data.read_all();
+        assert_eq!((down.len(), end), (1 << 20, End::CloseNotify));
+        raw.reply().expect(226);
+    }
+    let mut stored = vec![("alice/down".to_owned(), bytes(7, 1 << 20))];
+    for (index, (mut raw, data)) in uploads.into_iter().enumerate() {
+        assert_eq!(data.finish(), End::CloseNotify);
+        raw.reply().expect(226);
+        stored.push((format!("alice/up{index}"), content.clone()));
+        if index == 0 {
+            raw.store("STOR later", b"later");
+            stored.push(("alice/later".to_owned(), b"later".to_vec()));
+        }
+    }
+    let mut new = Raw::explicit(&server);
+    new.expect("EPSV", 229);
+    new.expect("STOR refused", 550);
+    let stored: Vec<_> = stored
+        .iter()
+        .map(|(name, content)| (name.as_str(), content.as_slice()))
+        .collect();
+    store.assert_holds(&stored);
+}
+
+#[test]
+fn broken_file_changes_nothing_and_says_why() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    server.configure(|config| {
+        config["timeouts"]["idle_seconds"] = json!(0);
+        config["mounts"][0]["read_only"] = json!(true);
+        config["listeners"][0]["tsl"] = json!({});
+    });
+    let answer = server.api("POST", "/reload", "", 422);
+    let mistakes = answer["mistakes"].to_string();
+    for part in ["timeouts.idle_seconds", "listeners[0].tsl: unknown key"] {
+        assert!(mistakes.contains(part), "{answer:#}");
+    }
+    let failed = server.metric("causeway_config_reloads_total", &["failed"]);
+    assert!(failed >= 1.0, "{failed}");
+    let mut raw = Raw::explicit(&server);
+    raw.store("STOR file", b"still writable");
+
+    // A good configuration with a user file that is none, a store and a certificate that are not there.
+    let users = server.read("users.yaml");
+    for (mistake, part) in [
+        (json!({"users": {"file": "nowhere.yaml"}}), "nowhere.yaml"),
+        (
+            json!({"backends": {"main": {"type": "fs", "root": "/nonexistent/root"}}}),
+            "backends.main",
+        ),
+        (
+            json!({"tls": {"certificate_file": "cert.pem", "key_file": "nothing.pem"}}),
+            "nothing.pem",
+        ),
+    ] {
+        server.configure(|config| {
+            config["timeouts"]["idle_seconds"] = json!(300);
+            config["listeners"][0]
+                .as_object_mut()
+                .unwrap()
+                .remove("tsl");
+            for (key, value) in mistake.as_object().unwrap() {
+                config[key] = value.clone();
+            }
+        });
+        let answer = server.api("POST", "/reload", "", 422);
+        assert!(answer["mistakes"].to_string().contains(part), "{answer:#}");
+        raw.store("STOR file", b"still writable");
+        // Back to what it was, for the next one.
+        server.configure(|config| {
+            config["users"] = json!({"file": server.directory().join("users.yaml")});
+            config["backends"] = json!({"main": store.backend()});
+            config["tls"] = json!({"certificate_file": "cert.pem", "key_file": "key.pem"});
+        });
+    }
+    fs::write(server.directory().join("users.yaml"), "users: [{name: x}]").unwrap();
+    let answer = server.api("POST", "/reload", "", 422);
+    assert!(
+        answer["mistakes"]
+            .to_string()
+            .contains("users[0].password_hash"),
+        "{answer:#}"
+    );
+    Raw::explicit(&server).expect("PWD", 257);
+    fs::write(server.directory().join("users.yaml"), users).unwrap();
+    // All of it is good now: the change that waited all the time is taken up.
+    reload(&server);
+    let mut new = Raw::explicit(&server);
+    new.expect("EPSV", 229);
+    new.expect("STOR file", 550);
+}
+
+#[test]
+fn changed_file_is_noticed_and_what_needs_a_restart_is_named() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    server.configure(|config| {
+        config["timeouts"]["idle_seconds"] = json!(123);
+        config["log"]["level"] = json!("info");
+        config["limits"]["upload_memory_bytes"] = json!(64 << 20);
+        config["listeners"][3]["name"] = json!("renamed");
+    });
+    until(Duration::from_secs(30), "the change is noticed", || {
+        let log = server.log();
+        if log
+            .iter()
+            .any(|line| line.contains("configuration reloaded"))
+        {
+            return Ok(());
+        }
+        Err(log.join("\n"))
+    });
+    let log = server.log().join("\n");
+    assert!(
+        log.contains("changed in the file, but needs a restart"),
+        "{log}"
+    );
+    let (changed, needs_restart) = reload(&server);
+    assert_eq!(changed, json!([]), "taken up already");
+    let needs_restart = needs_restart.to_string();
+    for key in [
+        "\"log\"",
+        "limits.upload_memory_bytes",
+        "listeners.renamed.address",
+        "listeners.implicit6",
+    ] {
+        assert!(needs_restart.contains(key), "{needs_restart}");
+    }
+    // The listener that is gone from the file still serves.
+    let mut raw = Raw::silent(server.implicit6);
+    raw.start_tls(&server.tls(Version::Tls13)).unwrap();
+    raw.reply().expect(220);
+}
+
+#[test]
+fn hangup_takes_up_new_users() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    store.make_home("newcomer");
+    let users = server.read("users.yaml");
+    let hash = crate::harness::password_hash();
+    let users = format!("{users}  - {{name: newcomer, password_hash: '{hash}'}}\n");
+    fs::write(server.directory().join("users.yaml"), users).unwrap();
+    server.hang_up();
+    until(Duration::from_secs(20), "the newcomer gets in", || {
+        let mut raw = Raw::secured(&server, &server.tls(Version::Tls13));
+        raw.expect("USER newcomer", 331);
+        let reply = raw.command(&format!("PASS {}", crate::harness::PASSWORD));
+        if reply.code == 230 {
+            Ok(())
+        } else {
+            Err(reply.text())
+        }
+    });
+}
