@@ -74,7 +74,7 @@ enum Command {
         /// The YAML configuration
         #[arg(short, long, value_name = "FILE")]
         config: PathBuf,
-        /// Only those that have not moved for so long [default: uploads.keep_seconds]
+        /// Only those that have not moved for so long [default: `uploads.keep_seconds`]
         #[arg(long, value_name = "SECONDS")]
         age: Option<u64>,
     },

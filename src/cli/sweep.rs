@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn run(file: &Path, age: Option<u64>) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let age = age.map_or(config.uploads.keep, Duration::from_secs);
-    on_every_store(&config, async |name, store| {
+    on_every_store(&config, &async |name, store| {
         let swept = store.sweep(age).await;
         let Swept { removed, open } = swept.map_err(|error| format!("backend {name}: {error}"))?;
         Ok(vec![format!(
@@ -30,7 +30,7 @@ pub(super) fn run(file: &Path, age: Option<u64>) -> Result<(), Failure> {
 
 /// Prints what an operator should change in the stores.
 pub(super) fn advice(config: &Config) -> Result<(), Failure> {
-    on_every_store(config, async |name, store| {
+    on_every_store(config, &async |name, store| {
         let advice = store.advice().await;
         let advice = advice.map_err(|error| format!("backend {name}: {error}"))?;
         let warnings = advice.into_iter();
@@ -43,7 +43,7 @@ pub(super) fn advice(config: &Config) -> Result<(), Failure> {
 /// Opens every backend and prints what `work` says of it; the failures of all of them come together.
 fn on_every_store(
     config: &Config,
-    work: impl AsyncFn(&str, &dyn Store) -> Result<Vec<String>, String>,
+    work: &impl AsyncFn(&str, &dyn Store) -> Result<Vec<String>, String>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
