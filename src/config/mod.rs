@@ -45,8 +45,8 @@ pub use self::{
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
     s3::{
-        ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,
-        S3Provider, S3Switches,
+        Checksum, ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption,
+        S3Metadata, S3Provider, S3Switches,
     },
     sources::{
         Anonymous, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters, WhenUnavailable,

@@ -87,7 +87,7 @@ pub struct S3Switches {
     /// All parts but the last must have the same size.
     pub exact_parts: bool,
     /// `x-amz-checksum-crc32` of PUT and `UploadPart` is checked.
-    pub checksums: bool,
+    pub integrity: bool,
     /// Objects have tags, which keep what is known only after an upload has begun.
     pub object_tags: bool,
 }
@@ -124,11 +124,40 @@ pub enum S3Encryption {
 #[derive(Clone, PartialEq, Eq)]
 pub struct CustomerKey([u8; 32]);
 
-/// What new objects carry as user metadata.
+/// A digest of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// CRC-32 as in Ethernet and zip.
+    Crc32,
+    /// MD5.
+    Md5,
+    /// SHA-1.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Checksum {
+    /// Its name in the configuration and in metadata.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crc32 => "crc32",
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+}
+
+/// What new objects carry as user metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Metadata {
-    /// SHA-256 of the content, which HASH and XSHA256 answer with; default true.
-    pub sha256: bool,
+    /// Digests of the content, computed while it arrives, which HASH and its kin answer with; default
+    /// SHA-256.
+    pub checksums: Vec<Checksum>,
     /// Login name; default false.
     pub uploader: bool,
     /// Session as the log calls it; default false.
@@ -142,14 +171,14 @@ impl S3Provider {
             conditional_writes: true,
             delete_if_match: true,
             exact_parts: false,
-            checksums: true,
+            integrity: true,
             object_tags: true,
         };
         let none = S3Switches {
             conditional_writes: false,
             delete_if_match: false,
             exact_parts: false,
-            checksums: false,
+            integrity: false,
             object_tags: false,
         };
         match self {

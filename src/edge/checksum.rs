@@ -1,13 +1,13 @@
-//! HASH, XCRC, XMD5, XSHA1, XSHA256, XSHA512, MD5: digests of what is stored, computed by reading it
+//! HASH, XCRC, XMD5, XSHA1, XSHA256, XSHA512, MD5: digests of what is stored, as the store keeps them
+//! with the file, or computed by reading it
 //! (draft-bryan-ftpext-hash, draft-twine-ftpmd5, CONFORMANCE I11, I12).
 //!
 //! Bounded in bytes by `limits.checksum_bytes` and in time by the commit deadline: like a commit, it
 //! is long work behind one command, during which the client is heard (`hear`). None of these digests guards anything against an attacker.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use sha2::Digest;
 use tokio::time::timeout;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::VirtualPath,
     store::{
-        ErrorKind, StoreError, View,
+        ErrorKind, Hasher, StoreError, View,
         transfer::{CancelReason, Failure},
     },
 };
@@ -153,6 +153,15 @@ async fn read(
     span: Option<(u64, Option<u64>)>,
     most: u64,
 ) -> Result<Found, Trouble> {
+    if matches!(span, None | Some((0, None)))
+        && let Some((size, hex)) = view.checksum(path, algorithm.digest()).await?
+    {
+        return Ok(Found {
+            start: 0,
+            end: size,
+            hex,
+        });
+    }
     let (start, wished) = span.unwrap_or((0, None));
     let (found, mut chunks) = view.read(path, start).await?;
     let end = wished.map_or(found.size, |end| end.min(found.size));
@@ -160,7 +169,7 @@ async fn read(
         return Err(Trouble::TooLarge);
     }
     let mut left = end - start;
-    let mut hasher = Hasher::new(algorithm);
+    let mut hasher = Hasher::new(algorithm.digest());
     while left > 0 {
         let Some(chunk) = chunks.next().await else {
             return Err(StoreError::new(ErrorKind::Changed, "checksum").into());
@@ -177,54 +186,5 @@ async fn read(
         start,
         end,
         hex: hasher.finish(),
-    })
-}
-
-enum Hasher {
-    Crc32(crc32fast::Hasher),
-    Md5(md5::Md5),
-    Sha1(sha1::Sha1),
-    Sha256(sha2::Sha256),
-    Sha512(sha2::Sha512),
-}
-
-impl Hasher {
-    fn new(algorithm: ChecksumAlgorithm) -> Self {
-        match algorithm {
-            ChecksumAlgorithm::Crc32 => Self::Crc32(crc32fast::Hasher::new()),
-            ChecksumAlgorithm::Md5 | ChecksumAlgorithm::Md5WithName => Self::Md5(md5::Md5::new()),
-            ChecksumAlgorithm::Sha1 => Self::Sha1(sha1::Sha1::new()),
-            ChecksumAlgorithm::Sha256 => Self::Sha256(sha2::Sha256::new()),
-            ChecksumAlgorithm::Sha512 => Self::Sha512(sha2::Sha512::new()),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Crc32(hasher) => hasher.update(bytes),
-            Self::Md5(hasher) => hasher.update(bytes),
-            Self::Sha1(hasher) => hasher.update(bytes),
-            Self::Sha256(hasher) => hasher.update(bytes),
-            Self::Sha512(hasher) => hasher.update(bytes),
-        }
-    }
-
-    /// The digest in lower-case hexadecimal digits.
-    fn finish(self) -> String {
-        match self {
-            Self::Crc32(hasher) => hex(&hasher.finalize().to_be_bytes()),
-            Self::Md5(hasher) => hex(&hasher.finalize()),
-            Self::Sha1(hasher) => hex(&hasher.finalize()),
-            Self::Sha256(hasher) => hex(&hasher.finalize()),
-            Self::Sha512(hasher) => hex(&hasher.finalize()),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }

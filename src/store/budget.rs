@@ -3,13 +3,13 @@
 //! Owns the permits behind every chunk of upload data between the data connection and the store.
 //! Knows nothing of files or connections. Called by [`super::upload`] only.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, buf::Limit};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 /// Permits are counted in units of 4 KiB: a semaphore counts to 2^29 on 32-bit machines.
 const UNIT_BYTES: usize = 4 << 10;

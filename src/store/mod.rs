@@ -9,6 +9,7 @@
 
 pub mod backend;
 mod budget;
+mod digest;
 mod download;
 mod error;
 pub mod exchange;
@@ -39,17 +40,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 
 pub use self::budget::Budget;
+pub use self::digest::Hasher;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
 pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
 pub use self::stores::Stores;
-pub use self::view::{AppendFrom, View};
+pub use self::view::{About, AppendFrom, View};
 pub use self::watched::{LastResults, Watched};
 use crate::{
     access::StoreKey,
-    config::{Backend, GcsBackend, GcsDriver, Timeouts},
+    config::{Backend, Checksum, GcsBackend, GcsDriver, Timeouts},
 };
 
 /// Opens a configured backend. Blocks on the local file system; meant for start-up.
@@ -385,6 +387,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Sets the time of the last change of a file or directory that exists;
     /// [`ErrorKind::Unsupported`] unless [`Abilities::set_modified`].
     async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()>;
+
+    /// Size and digest (lower-case hexadecimal digits) of a file, if they were kept when it was
+    /// written; `None` where only reading it would tell, and for what is no file.
+    async fn checksum(&self, key: &StoreKey, checksum: Checksum) -> Result<Option<(u64, String)>> {
+        let _ = (key, checksum);
+        Ok(None)
+    }
 
     /// Bytes that can still be stored; `None` unless [`Abilities::available`].
     async fn available(&self) -> Result<Option<u64>> {

@@ -14,12 +14,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
-    Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Stores, Upload,
+    Author, Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Stores, Upload,
     listing::Permissions,
     quota::{Allowance, Metered, Quotas, Usage},
     transfer::Failure,
 };
 use crate::access::{Account, Action, Denied, StoreKey, Tree, VirtualPath};
+use crate::config::Checksum;
 
 /// One account's tree over the configured stores.
 #[derive(Clone, Debug)]
@@ -287,14 +288,24 @@ impl View {
         Ok((stat, bytes))
     }
 
+    /// Size and digest of a file, if the store kept them.
+    pub async fn checksum(
+        &self,
+        path: &VirtualPath,
+        checksum: Checksum,
+    ) -> Outcome<Option<(u64, String)>> {
+        let (store, key) = self.located(Action::Read, path)?;
+        Ok(store.checksum(&key, checksum).await?)
+    }
+
     /// Begins to replace or create a file (`append: None`), or to continue the present one from
     /// `append` bytes on ([`AppendFrom::End`]: all it has). Where interrupted uploads are kept, the
-    /// account's own comes before the present file. `announced` is what ALLO said of its size.
+    /// account's own comes before the present file. `about` is what else is known of it.
     pub async fn write(
         &self,
         path: &VirtualPath,
         append: Option<AppendFrom>,
-        announced: Option<u64>,
+        about: About,
     ) -> Outcome<Box<dyn Upload>> {
         // Asked for with the weakest right first: a read-only account gets no hint about what exists.
         let (store, key) = self.located(Action::Write, path)?;
@@ -359,11 +370,15 @@ impl View {
         let keep = self.resume && base == Base::Empty;
         let file = NewFile {
             // Who may not overwrite must not do so by being slower than another upload.
-            exclusive: replaced.is_none() && self.located(Action::Overwrite, path).is_err(),
+            exclusive: about.exclusive
+                || replaced.is_none() && self.located(Action::Overwrite, path).is_err(),
             base,
-            expected_bytes: announced,
+            expected_bytes: about.announced,
             surveyed: true,
-            ..NewFile::default()
+            author: Some(Author {
+                user: self.account().name.clone(),
+                session: about.session,
+            }),
         };
         let upload = if keep {
             store.write_kept(&key, file, &self.account().name).await?
@@ -578,6 +593,17 @@ fn metered(upload: Box<dyn Upload>, allowance: Option<Allowance>) -> Box<dyn Upl
         None => upload,
         Some(allowance) => Box::new(Metered::new(upload, allowance)),
     }
+}
+
+/// What is known of a new file beside its path.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// What the log calls the session.
+    pub session: String,
+    /// Bytes that the client announced (ALLO).
+    pub announced: Option<u64>,
+    /// Never in the place of something else (STOU).
+    pub exclusive: bool,
 }
 
 /// A directory of which nothing more is known.

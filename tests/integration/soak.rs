@@ -5,11 +5,14 @@ use std::{
     fs,
     io::Write,
     process::{Child, Stdio},
+    sync::{Barrier, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::harness::{Blocks, Curl, Link, Mode, Server, Store, Version, bytes, same_bytes, until};
+use crate::harness::{
+    Blocks, Curl, Link, Mode, Raw, Server, Store, Version, bytes, same_bytes, until,
+};
 
 const LENGTH: usize = 20 << 20;
 
@@ -140,6 +143,78 @@ fn two_hundred_killed_uploads_leave_nothing_and_two_hundred_more_are_whole() {
 #[ignore = "minutes long and gigabytes large: ./tests/soak"]
 fn four_gibibytes_up_and_down_stay_below_150_mebibytes_resident() {
     memory(4 << 10);
+}
+
+/// All connected before the first of them sends a byte, then all at once.
+fn uploads_at_once(count: usize) {
+    const LENGTH: usize = 8 << 20;
+    const KEPT: usize = 50;
+    const PATIENCE: Duration = Duration::from_mins(20);
+    let store = Store::s3();
+    let server = Server::with(&store)
+        .set("/limits/connections", 1_100)
+        .set("/limits/connections_per_address", 1_100)
+        .set("/limits/upload_memory_bytes", 256 << 20)
+        .set("/timeouts/data_stall_seconds", 1_200)
+        .set("/timeouts/data_connect_seconds", 600)
+        .set("/timeouts/tls_handshake_seconds", 600)
+        .set("/timeouts/login_seconds", 600)
+        .set("/timeouts/idle_seconds", 1_200)
+        .set("/log/level", "info")
+        .start();
+    let content = bytes(1, LENGTH);
+    let ready = Barrier::new(count);
+    let tls = server.tls(Version::Tls13);
+    // Handshakes and logins one after the other: they are not what is measured.
+    let door = Mutex::new(());
+    let started = Mutex::new(None);
+    thread::scope(|scope| {
+        for number in 0..count {
+            let (server, content, ready, tls) = (&server, &content, &ready, &tls);
+            let (door, started) = (&door, &started);
+            scope.spawn(move || {
+                let (mut raw, mut data) = {
+                    let _turn = door.lock().unwrap();
+                    let mut raw = Raw::explicit_with(server, tls);
+                    let data = raw.begin_upload(&format!("STOR file {number}"));
+                    (raw, data)
+                };
+                data.wait_up_to(PATIENCE);
+                if ready.wait().is_leader() {
+                    *started.lock().unwrap() = Some(Instant::now());
+                }
+                data.write(content).unwrap();
+                data.finish();
+                raw.reply_within(PATIENCE).expect(226);
+                raw.send(format!("SIZE file {number}\r\n").as_bytes())
+                    .unwrap();
+                let size = raw.reply_within(PATIENCE).expect(213).text();
+                assert_eq!(size, format!("213 {LENGTH}"), "upload {number}");
+                // The gateway keeps its objects in memory: only some stay to be compared.
+                if number % KEPT != 0 {
+                    raw.send(format!("DELE file {number}\r\n").as_bytes())
+                        .unwrap();
+                    raw.reply_within(PATIENCE).expect(250);
+                }
+            });
+        }
+    });
+    let seconds = started.lock().unwrap().unwrap().elapsed().as_secs_f64();
+    assert_eq!(store.files().len(), count / KEPT);
+    for number in (0..count).step_by(KEPT) {
+        let stored = store.bytes(&format!("alice/file {number}"));
+        assert!(stored.as_ref() == Some(&content), "upload {number} differs");
+    }
+    assert_eq!(store.open_uploads(), Vec::<String>::new());
+    let peak = server.peak_memory_kib() >> 10;
+    println!("{count} uploads of 8 MiB at once in {seconds:.0} s, {peak} MiB resident at most");
+    assert!(peak < 400, "{peak} MiB were resident");
+}
+
+#[test]
+#[ignore = "minutes long: ./tests/soak"]
+fn a_thousand_uploads_at_once_end_whole_in_a_budget_of_256_mebibytes() {
+    uploads_at_once(1_000);
 }
 
 /// A budget for all uploads together: many at once may wait for each other, but not grow.

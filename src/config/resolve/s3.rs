@@ -6,8 +6,8 @@ use aws_smithy_types::base64;
 
 use super::{
     super::{
-        ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption, S3Metadata,
-        S3Provider, S3Switches, SetTime, typed::Table,
+        Checksum, ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption,
+        S3Metadata, S3Provider, S3Switches, SetTime, typed::Table,
     },
     key_prefix,
 };
@@ -57,7 +57,7 @@ pub(super) const S3: [&str; 26] = [
     "conditional_writes",
     "delete_if_match",
     "exact_parts",
-    "checksums",
+    "integrity_checksums",
     "object_tags",
     "root",
     "access_key_id",
@@ -76,7 +76,7 @@ pub(super) const S3: [&str; 26] = [
     "set_time_bytes",
 ];
 pub(super) const ENCRYPTION: [&str; 3] = ["mode", "kms_key_id", "customer_key"];
-pub(super) const METADATA: [&str; 3] = ["sha256", "uploader", "session"];
+pub(super) const METADATA: [&str; 3] = ["checksums", "uploader", "session"];
 
 /// Which encryption a table asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,20 +156,20 @@ fn switches(table: &Table<'_>) -> Option<S3Switches> {
     let conditional_writes = table.boolean("conditional_writes", known.conditional_writes);
     let delete_if_match = table.boolean("delete_if_match", known.delete_if_match);
     let exact_parts = table.boolean("exact_parts", known.exact_parts);
-    let checksums = table.boolean("checksums", known.checksums);
+    let integrity = table.boolean("integrity_checksums", known.integrity);
     let object_tags = table.boolean("object_tags", known.object_tags);
     Some(S3Switches {
         conditional_writes: conditional_writes?,
         delete_if_match: delete_if_match?,
         exact_parts: exact_parts?,
-        checksums: checksums?,
+        integrity: integrity?,
         object_tags: object_tags?,
     })
 }
 
 fn metadata(table: &Table<'_>) -> Option<S3Metadata> {
     let default = S3Metadata {
-        sha256: true,
+        checksums: vec![Checksum::Sha256],
         uploader: false,
         session: false,
     };
@@ -177,14 +177,52 @@ fn metadata(table: &Table<'_>) -> Option<S3Metadata> {
         return Some(default);
     };
     let table = item.table(&METADATA)?;
-    let sha256 = table.boolean("sha256", default.sha256);
+    let checksums = if table.has("checksums") {
+        checksums(&table)
+    } else {
+        Some(default.checksums)
+    };
     let uploader = table.boolean("uploader", default.uploader);
     let session = table.boolean("session", default.session);
     Some(S3Metadata {
-        sha256: sha256?,
+        checksums: checksums?,
         uploader: uploader?,
         session: session?,
     })
+}
+
+fn checksums(table: &Table<'_>) -> Option<Vec<Checksum>> {
+    const ALL: [Checksum; 5] = [
+        Checksum::Crc32,
+        Checksum::Md5,
+        Checksum::Sha1,
+        Checksum::Sha256,
+        Checksum::Sha512,
+    ];
+    let expected = ALL.map(Checksum::name).join(", ");
+    let mut found = Vec::new();
+    let mut complete = true;
+    for item in table.list("checksums", &format!("a list of {expected}"))? {
+        let known = item.text(&format!("one of {expected}")).map(|text| {
+            (
+                ALL.into_iter().find(|known| known.name() == text.value),
+                text,
+            )
+        });
+        match known {
+            Some((Some(checksum), _)) if !found.contains(&checksum) => found.push(checksum),
+            Some((Some(_), _)) => {}
+            Some((None, text)) => {
+                item.error(format!(
+                    "expected one of {expected}, found {}",
+                    text.shown()
+                ));
+                complete = false;
+            }
+            None => complete = false,
+        }
+    }
+    complete.then_some(found)
 }
 
 fn encryption(table: &Table<'_>) -> Option<S3Encryption> {

@@ -13,7 +13,7 @@ use std::{fmt, time::SystemTime};
 pub use parse::{parse, parse_in};
 
 use super::reply::Reply;
-use crate::store::listing::Facts;
+use crate::{config::Checksum, store::listing::Facts};
 
 /// One command with its arguments. The `X` forms of RFC 775 are the same variants (I14), so that no
 /// alias takes another path through the checks (S54).
@@ -448,6 +448,17 @@ impl ChecksumAlgorithm {
         Self::Md5,
         Self::Crc32,
     ];
+
+    /// The digest behind it.
+    pub fn digest(self) -> Checksum {
+        match self {
+            Self::Crc32 => Checksum::Crc32,
+            Self::Md5 | Self::Md5WithName => Checksum::Md5,
+            Self::Sha1 => Checksum::Sha1,
+            Self::Sha256 => Checksum::Sha256,
+            Self::Sha512 => Checksum::Sha512,
+        }
+    }
 
     /// The name of the algorithm in HASH and OPTS HASH (draft-bryan-ftpext-hash §3).
     pub fn name(self) -> &'static str {

@@ -15,7 +15,7 @@ use crate::{
         session::Session,
     },
     store::{
-        AppendFrom, Entry, View,
+        About, AppendFrom, Entry, View,
         exchange::{Outgoing, Rows},
         listing::{list_line, mlsx_line},
         transfer::{Direction, Failure},
@@ -77,11 +77,12 @@ pub(super) async fn prepare(
         Command::Stor(argument) => {
             let path = upload_path(session, &argument)?;
             let append = (restart > 0).then_some(AppendFrom::Offset(restart));
-            prepare_upload(session, &view, path, append, announced).await
+            prepare_upload(session, &view, path, append, announced, false).await
         }
         Command::Appe(argument) => {
             let path = upload_path(session, &argument)?;
-            prepare_upload(session, &view, path, Some(AppendFrom::End), announced).await
+            let end = Some(AppendFrom::End);
+            prepare_upload(session, &view, path, end, announced, false).await
         }
         Command::Stou(wish) => {
             // Unique by 128 random bits, like the names of other servers; RFC 1123 §4.1.2.9 fixes
@@ -89,7 +90,7 @@ pub(super) async fn prepare(
             let unique = format!("{:032x}", rand::random::<u128>());
             let name = wish.map_or(unique.clone(), |wish| format!("{wish}.{unique}"));
             let path = resolve(session, &name)?;
-            let mut prepared = prepare_upload(session, &view, path, None, announced).await?;
+            let mut prepared = prepare_upload(session, &view, path, None, announced, true).await?;
             prepared.opening = format!("FILE: {name}");
             prepared.closing = format!("Transfer complete, unique file name: {name}");
             Ok(prepared)
@@ -159,16 +160,21 @@ async fn prepare_upload(
     path: VirtualPath,
     append: Option<AppendFrom>,
     announced: Option<u64>,
+    exclusive: bool,
 ) -> Result<Prepared, Stop> {
     if let Some(bytes) = announced {
         let fits = view.fits(&path, bytes).await;
         fits.map_err(refused(&session.visit, "STOR", &path))?;
     }
-    let upload = view.write(&path, append, announced).await.map_err(refused(
-        &session.visit,
-        "STOR",
-        &path,
-    ))?;
+    let about = About {
+        session: session.visit.id().to_owned(),
+        announced,
+        exclusive,
+    };
+    let upload =
+        view.write(&path, append, about)
+            .await
+            .map_err(refused(&session.visit, "STOR", &path))?;
     let tasks = session.shared.drain.tasks();
     let incoming = IncomingFile::start(upload, session.shared.budget.clone(), tasks);
     let name = path.name().unwrap_or_default();

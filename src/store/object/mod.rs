@@ -46,7 +46,8 @@ use super::{
 use crate::{
     access::StoreKey,
     config::{
-        AzblobBackend, BucketSettings, GcsBackend, OpenDalBackend, S3Backend, SetTime, Timeouts,
+        AzblobBackend, BucketSettings, Checksum, GcsBackend, OpenDalBackend, S3Backend, SetTime,
+        Timeouts,
     },
 };
 
@@ -153,13 +154,22 @@ impl ObjectStore {
         }
     }
 
+    /// The time that a client set is the file's, where clients can set one.
     fn file_stat(&self, metadata: &Metadata) -> Stat {
-        Stat {
+        let mut stat = Stat {
             kind: Kind::File,
             size: metadata.content_length(),
             modified: modified(metadata),
             version: self.version(metadata).map(str::to_owned),
+        };
+        if self.shared.set_time == SetTime::Store
+            && let Some(time) = metadata
+                .user_metadata()
+                .and_then(|kept| kept.get(s3::MTIME))
+        {
+            stat.modified = s3::time_of(time).or(stat.modified);
         }
+        stat
     }
 
     /// Opens a range of one version, where the store can be told which.
@@ -510,17 +520,38 @@ impl Store for ObjectStore {
 
     fn abilities(&self) -> Abilities {
         Abilities {
-            set_modified: self.shared.set_time == SetTime::Ignore,
+            set_modified: self.shared.set_time != SetTime::Refuse,
             available: false,
         }
     }
 
-    /// A bucket stamps its objects itself; what is left is to say so, or to say nothing.
-    async fn set_modified(&self, _key: &StoreKey, _time: SystemTime) -> Result<()> {
-        match self.shared.set_time {
-            SetTime::Ignore => Ok(()),
-            SetTime::Store | SetTime::Refuse => {
-                Err(StoreError::new(ErrorKind::Unsupported, "set_modified"))
+    async fn checksum(&self, key: &StoreKey, checksum: Checksum) -> Result<Option<(u64, String)>> {
+        let operation = "checksum";
+        let Some(s3) = self.s3().filter(|_| !key.as_str().is_empty()) else {
+            return Ok(None);
+        };
+        let (path, marker) = (
+            self.keys().file(operation, key)?,
+            self.keys().directory(operation, key)?,
+        );
+        let (object, below) =
+            tokio::try_join!(s3.kept(&path, checksum), self.below(operation, &marker, 1))?;
+        Ok(object.filter(|_| below.is_empty()))
+    }
+
+    async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()> {
+        let operation = "set_modified";
+        let refused = || StoreError::new(ErrorKind::Unsupported, operation);
+        match (self.shared.set_time, self.s3()) {
+            (SetTime::Ignore, _) => Ok(()),
+            (SetTime::Refuse, _) | (SetTime::Store, None) => Err(refused()),
+            (SetTime::Store, _) if key.as_str().is_empty() => Err(refused()),
+            (SetTime::Store, Some(s3)) => {
+                if self.stat_at(operation, key).await?.kind == Kind::Directory {
+                    return Err(refused());
+                }
+                let path = self.keys().file(operation, key)?;
+                s3.touch(&path, time).await
             }
         }
     }

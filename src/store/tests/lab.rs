@@ -17,7 +17,7 @@ use super::{
 use crate::{
     access::StoreKey,
     config::{
-        ConcurrentUploads, FsBackend, S3Backend, S3Credentials, S3Encryption, S3Metadata,
+        Checksum, ConcurrentUploads, FsBackend, S3Backend, S3Credentials, S3Encryption, S3Metadata,
         S3Provider, Secret, SetTime, Timeouts,
     },
 };
@@ -123,6 +123,11 @@ impl Lab {
 
     /// The same, everything below a prefix of the bucket.
     pub(super) async fn gateway_below(root: &str) -> Option<Self> {
+        Self::gateway_with(|s3| root.clone_into(&mut s3.root)).await
+    }
+
+    /// The same, with other settings.
+    pub(super) async fn gateway_with(change: impl FnOnce(&mut S3Backend)) -> Option<Self> {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
         let Ok(gateway) = std::env::var("CAUSEWAY_TEST_S3") else {
             println!("skipped: CAUSEWAY_TEST_S3 (endpoint,access,secret) is not set");
@@ -142,7 +147,8 @@ impl Lab {
             std::process::id(),
             BUCKETS.fetch_add(1, Ordering::Relaxed)
         );
-        let s3 = s3_backend(endpoint, access, secret, &bucket, root);
+        let mut s3 = s3_backend(endpoint, access, secret, &bucket, "");
+        change(&mut s3);
         python(&s3, "s3.create_bucket(Bucket=bucket)").await;
         let store = ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap();
         Some(Self {
@@ -274,7 +280,7 @@ fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &s
         storage_class: None,
         encryption: S3Encryption::None,
         keep: S3Metadata {
-            sha256: true,
+            checksums: vec![Checksum::Sha256, Checksum::Crc32],
             uploader: true,
             session: true,
         },

@@ -6,12 +6,13 @@
 mod lab;
 mod local;
 mod object;
+mod stream;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 
 use self::lab::{Lab, Need, key, on_every_store};
-use super::{Base, ErrorKind, Kind, NewFile, Result, Stat, Store};
+use super::{Base, ErrorKind, Kind, NewFile, Result, Stat, Store, Upload};
 
 /// Bytes that differ at every place, so that an exchange of parts shows.
 fn bytes(count: usize) -> Bytes {
@@ -22,7 +23,11 @@ fn bytes(count: usize) -> Bytes {
 }
 
 async fn put_onto(store: &dyn Store, name: &str, base: Base, content: &Bytes) -> Result<Stat> {
-    let mut upload = store.write(&key(name), base.into()).await?;
+    finish(store.write(&key(name), base.into()).await?, content).await
+}
+
+/// Sends `content` in parts and commits.
+async fn finish(mut upload: Box<dyn Upload>, content: &Bytes) -> Result<Stat> {
     let sizes = upload.part_sizes();
     let mut rest = content.clone();
     for index in 0.. {

@@ -54,6 +54,12 @@ impl Data {
         }
     }
 
+    /// Waits longer than other tests do, where a thousand clients share two cores.
+    pub(crate) fn wait_up_to(&self, limit: Duration) {
+        self.tcp.set_read_timeout(Some(limit)).unwrap();
+        self.tcp.set_write_timeout(Some(limit)).unwrap();
+    }
+
     /// Sends the `ClientHello` and waits for nothing.
     pub(crate) fn say_hello(&mut self) {
         let session = self.session.as_mut().expect("a data connection with TLS");

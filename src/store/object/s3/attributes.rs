@@ -14,16 +14,22 @@ use aws_smithy_types::base64;
 use md5::{Digest, Md5};
 
 use crate::{
-    config::{S3Backend, S3Encryption},
+    config::{Checksum, S3Backend, S3Encryption},
     store::Author,
 };
 
 /// User metadata that tells our own commit from somebody else's object of the same size.
 pub(super) const NONCE: &str = "causeway-upload";
 /// Seconds since 1970, as rclone keeps the time of a file.
-pub(super) const MTIME: &str = "mtime";
-/// Lower-case hexadecimal digits.
-pub(super) const SHA256: &str = "sha256";
+pub(in super::super) const MTIME: &str = "mtime";
+/// All that may stand there under their names, in lower-case hexadecimal digits.
+const CHECKSUMS: [Checksum; 5] = [
+    Checksum::Crc32,
+    Checksum::Md5,
+    Checksum::Sha1,
+    Checksum::Sha256,
+    Checksum::Sha512,
+];
 const UPLOADER: &str = "uploader";
 const SESSION: &str = "session";
 
@@ -83,7 +89,9 @@ impl Attributes {
     /// Takes off what is true of the old bytes only.
     pub(super) fn forget_content(&mut self) {
         self.metadata.remove(MTIME);
-        self.metadata.remove(SHA256);
+        for checksum in CHECKSUMS {
+            self.metadata.remove(checksum.name());
+        }
     }
 
     /// Says who wrote, where the configuration wants it.

@@ -92,7 +92,8 @@ pub(in super::super) async fn rename(
         return Err(StoreError::new(ErrorKind::TooLarge, "rename"));
     }
     if size_of(&head) <= ONE_REQUEST {
-        let attributes = Attributes::of(&head);
+        let mut attributes = Attributes::of(&head);
+        s3.carry_digests(source, &head, &mut attributes).await;
         s3.copy_object(source, target, head.e_tag(), attributes)
             .await?;
     } else {

@@ -110,7 +110,11 @@ pub(in super::super) async fn resume(
         parts: landed,
         ..
     } = found;
+    let only = s3.claim(&path)?;
     let mut upload = S3Upload::new(store, s3, path, &NewFile::default());
+    upload.claim = only;
+    // The first bytes passed in another session.
+    upload.digests = None;
     if let Some(first) = landed.first().filter(|_| s3.switches().exact_parts) {
         upload.sizes.bytes = usize::try_from(first.bytes).unwrap_or(upload.sizes.bytes);
     }

@@ -5,12 +5,15 @@
 
 mod attributes;
 mod body;
+mod claim;
 mod copy;
 mod credentials;
+mod digests;
 mod error;
 mod http;
 pub(super) mod kept;
 mod record;
+mod touch;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +31,9 @@ use aws_sdk_s3::{
 use tokio::sync::Semaphore;
 
 use self::{attributes::Encryption, error::failed, http::Http, record::Claims};
-pub(super) use self::{copy::rename, record::AREA, upload::S3Upload};
+pub(super) use self::{
+    attributes::MTIME, copy::rename, record::AREA, touch::time_of, upload::S3Upload,
+};
 use super::{
     super::{ErrorKind, Result},
     transport::{RETRIES, RETRY_DELAY, Transport},
@@ -58,11 +63,15 @@ pub(super) struct S3 {
     step: Duration,
     /// One try of a request that makes the store move bytes.
     long_step: Duration,
+    /// One try of a request that may fail without harm.
+    short_step: Duration,
     old_bytes: Arc<Semaphore>,
     /// Prefix of records and tails.
     area: String,
     /// Records that sessions of this process hold.
     claims: Arc<Claims>,
+    /// Keys that this process writes, where only one upload of a name is let in.
+    names: claim::Names,
 }
 
 impl S3 {
@@ -108,12 +117,14 @@ impl S3 {
             settings: backend.clone(),
             step,
             long_step: timeouts.commit,
+            short_step: timeouts.store / 4,
             old_bytes: Arc::new(Semaphore::new(OLD_BYTES_AT_ONCE)),
             area: match backend.root.as_str() {
                 "" => format!("{AREA}/"),
                 root => format!("{root}/{AREA}/"),
             },
             claims: Arc::default(),
+            names: claim::Names::default(),
         }
     }
 
@@ -157,6 +168,11 @@ impl S3 {
     /// The deadline of one try that makes the store move bytes by itself.
     fn long_patience(&self) -> Builder {
         within(self.long_step)
+    }
+
+    /// Few tries, for what may fail without harm.
+    fn short_patience(&self) -> Builder {
+        within(self.short_step).retry_config(RetryConfig::standard().with_max_attempts(3))
     }
 
     fn switches(&self) -> S3Switches {

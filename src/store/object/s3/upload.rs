@@ -20,7 +20,9 @@ use super::{
     LEAST_PART_BYTES, MOST_PART_BYTES, MOST_PARTS, PARTS_PER_SIZE, S3,
     attributes::{Attributes, NONCE},
     body::{body, length},
+    claim::Claim,
     copy::{self, Range},
+    digests::Digests,
     error::{failed, is_no_such_upload},
     kept::Place,
 };
@@ -48,6 +50,11 @@ pub(in super::super) struct S3Upload {
     /// Nothing may stand there at commit.
     exclusive: bool,
     pub(super) sizes: PartSizes,
+    /// `None` where the content does not all pass here.
+    pub(super) digests: Option<Digests>,
+    /// Held for its `Drop`, where the second upload of a name is refused.
+    #[allow(dead_code, reason = "held for its `Drop`")]
+    pub(super) claim: Option<Claim>,
     /// Bytes of the old object that are read into the first part, since they are too few for a part
     /// of their own.
     pub(super) head: Option<OldBytes>,
@@ -91,7 +98,9 @@ impl S3Upload {
         if !file.surveyed {
             store.survey_at("write", key).await?;
         }
+        let claim = s3.claim(&path)?;
         let mut upload = Self::new(store, s3, path, &file);
+        upload.claim = claim;
         if let Base::Present { bytes, version } = file.base {
             let head = s3.head("write", &upload.path).await?;
             let head = head.ok_or_else(|| StoreError::new(ErrorKind::NotFound, "write"))?;
@@ -121,6 +130,7 @@ impl S3Upload {
     ) -> Result<Self> {
         let mut upload = Self::new(store, s3, target, &NewFile::default());
         upload.attributes = Attributes::of(head);
+        s3.carry_digests(source, head, &mut upload.attributes).await;
         upload
             .begin_with(source, size_of(head), head.e_tag())
             .await?;
@@ -149,6 +159,8 @@ impl S3Upload {
                 first_less: 0,
                 doubling: (!s3.switches().exact_parts).then_some(PARTS_PER_SIZE),
             },
+            digests: Some(Digests::new(&s3.settings.keep.checksums)),
+            claim: None,
             head: None,
             id: None,
             sending: JoinSet::new(),
@@ -178,6 +190,9 @@ impl S3Upload {
             });
         }
         self.size = bytes;
+        if bytes > 0 {
+            self.digests = None;
+        }
         if copies.is_empty() {
             return Ok(());
         }
@@ -230,6 +245,7 @@ impl S3Upload {
             self.join_one().await?;
         }
         self.size += length(&chunks);
+        self.digest(&chunks).await;
         self.parts += 1;
         let number = i32::try_from(self.parts).unwrap_or(i32::MAX);
         let (s3, path, store) = (Arc::clone(&self.s3), self.path.clone(), self.store.clone());
@@ -289,6 +305,10 @@ impl S3Upload {
     /// One request: the whole file is smaller than a part.
     async fn put(&mut self, chunks: Vec<Bytes>) -> Result<Stat> {
         self.size += length(&chunks);
+        self.digest(&chunks).await;
+        if let Some(digests) = self.digests.take() {
+            self.attributes.metadata.extend(digests.into_metadata());
+        }
         let head = self.head.take();
         let (chunks, _permit) = join(&self.store, &self.s3, head, chunks).await?;
         self.require_claim().await?;
@@ -341,12 +361,21 @@ impl S3Upload {
         let patience = self.s3.long_patience();
         let stored = request.customize().config_override(patience).send().await;
         let stored = stored.map_err(|error| failed("commit", error))?;
-        let stat = self.stat(stored.e_tag());
-        if stat.version.is_some() {
-            return Ok(stat);
+        let mut stat = self.stat(stored.e_tag());
+        if stat.version.is_none() {
+            // Ceph 16 completes a multipart upload with an empty ETag.
+            stat = self.landed().await.unwrap_or(stat);
         }
-        // Ceph 16 completes a multipart upload with an empty ETag.
-        Ok(self.landed().await.unwrap_or(stat))
+        if let (Some(digests), Some(version)) = (self.digests.take(), &stat.version) {
+            self.s3.keep_digests(&self.path, version, digests).await;
+        }
+        Ok(stat)
+    }
+
+    async fn digest(&mut self, chunks: &[Bytes]) {
+        if let Some(digests) = &mut self.digests {
+            digests.update(chunks).await;
+        }
     }
 
     async fn finish(&mut self, last: Vec<Bytes>) -> Result<Stat> {
@@ -513,7 +542,7 @@ impl S3 {
     /// `x-amz-checksum-crc32`, where the store is known to check it: TCP and TLS guard the way to the
     /// store's door, this one the way behind it.
     fn checksum(&self, chunks: &[Bytes]) -> Option<String> {
-        if !self.switches().checksums {
+        if !self.switches().integrity {
             return None;
         }
         let mut hasher = crc32fast::Hasher::new();
