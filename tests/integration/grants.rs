@@ -199,7 +199,7 @@ fn quota_crossed_in_the_middle_leaves_nothing(store: &Store) {
     let mut raw = Raw::explicit_as(&server, "q");
     raw.store("STOR first", &bytes(1, MIB));
     // 9.9 MB are left: 20 MiB are too much by any limit, 10 MiB by the quota only.
-    for (length, text) in [(20 * MIB, "larger"), (10 * MIB, "uota")] {
+    for (length, text) in [(20 * MIB, ""), (10 * MIB, "Quota")] {
         let data = raw.begin_upload("STOR second");
         // The server ends the connection as soon as it knows.
         data.send_what_is_taken(&bytes(2, length));
@@ -213,8 +213,11 @@ fn quota_crossed_in_the_middle_leaves_nothing(store: &Store) {
         store.open_uploads()
     );
     // Said before: refused before.
-    raw.expect("ALLO 11534336", 202);
-    assert_eq!(raw.failing_transfer_with_data("STOR second").code, 552);
+    for (announced, text) in [(11_534_336, "larger"), (10_485_760, "Quota")] {
+        raw.expect(&format!("ALLO {announced}"), 202);
+        let reply = raw.failing_transfer_with_data("STOR second").expect(552);
+        assert!(reply.text().contains(text), "{reply}");
+    }
     raw.expect("ALLO 1000", 202);
     raw.store("STOR second", b"small");
     // Three files are there: no fourth, but any may be replaced.

@@ -56,6 +56,8 @@ mod lines;
 mod local_disk;
 /// Users: who gets in, and what a read-only user may not do.
 mod login;
+/// What logins cost, and what their time tells.
+mod logins;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
 /// Names, directories, renames, and paths that try to leave the home.

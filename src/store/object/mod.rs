@@ -41,7 +41,8 @@ use self::{
     transport::Transport,
 };
 use super::{
-    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Upload,
+    Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Total,
+    Upload,
 };
 use crate::{
     access::StoreKey,
@@ -355,6 +356,10 @@ impl Store for ObjectStore {
 
     async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>> {
         listing::open(self, directory).await
+    }
+
+    async fn total(&self, directory: &StoreKey) -> Result<Total> {
+        listing::total(self, directory).await
     }
 
     async fn read(

@@ -245,6 +245,20 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// CPU time of the process so far, in user and kernel.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        // In hundredths of a second on every Linux (sysconf(_SC_CLK_TCK)).
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name in parentheses may hold blanks.
+        let (_, rest) = stat.rsplit_once(')').unwrap();
+        let ticks = |index: usize| -> u32 {
+            let field = rest.split_whitespace().nth(index).unwrap();
+            field.parse().unwrap()
+        };
+        TICK * (ticks(11) + ticks(12))
+    }
+
     /// Open file descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id()))
