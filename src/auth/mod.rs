@@ -158,18 +158,24 @@ fn admit(
     now: SystemTime,
     source: &'static str,
 ) -> Outcome {
-    let circumstances = Circumstances {
-        now,
-        address: attempt.peer.ip(),
-        listener: &attempt.listener,
-        encrypted: attempt.encrypted,
-    };
-    match account.conditions.admit(&circumstances) {
+    match account.conditions.admit(&attempt.circumstances(now)) {
         Ok(()) => Outcome::Welcome(account),
         Err(reason) => {
             let user = account.name.as_str();
             tracing::warn!(source, user, %reason, "proved itself and may not log in");
             Outcome::Refused
+        }
+    }
+}
+
+impl Attempt {
+    /// What the conditions of an account look at.
+    fn circumstances(&self, now: SystemTime) -> Circumstances<'_> {
+        Circumstances {
+            now,
+            address: self.peer.ip(),
+            listener: &self.listener,
+            encrypted: self.encrypted,
         }
     }
 }

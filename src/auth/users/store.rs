@@ -1,6 +1,9 @@
 //! [`UserStore`]: the users files as an authentication source, kept current while the server runs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -181,9 +184,14 @@ impl UserStore {
         self.metrics.password_checks.get_or_create(&labels).inc();
     }
 
-    async fn check(&self, user: &str, password: &str, candidate: Candidate) -> Verdict {
+    async fn check(&self, attempt: &Attempt, password: &str, candidate: Candidate) -> Verdict {
         let Candidate { hash, account, .. } = candidate;
-        if account.is_some() && self.memory.recalls(user, &hash, password, Instant::now()) {
+        let user = attempt.user.as_str();
+        // Who may not log in is not remembered: a quick refusal would tell that the password is right.
+        let circumstances = attempt.circumstances(SystemTime::now());
+        let admits = |account: &Arc<Account>| account.conditions.admit(&circumstances).is_ok();
+        let admitted = account.as_ref().is_some_and(admits);
+        if admitted && self.memory.recalls(user, &hash, password, Instant::now()) {
             self.count("remembered");
             return account.map_or(Verdict::Unknown, Verdict::Accepted);
         }
@@ -201,7 +209,9 @@ impl UserStore {
         self.count("hashed");
         match account {
             Some(account) if matches => {
-                self.memory.note(user, &hash, password, Instant::now());
+                if admitted {
+                    self.memory.note(user, &hash, password, Instant::now());
+                }
                 Verdict::Accepted(account)
             }
             Some(_) => Verdict::Refused("wrong password".to_owned()),
@@ -238,7 +248,7 @@ impl Source for UserStore {
                 if !candidate.known {
                     return Verdict::Unknown;
                 }
-                self.check(user, password, candidate).await
+                self.check(attempt, password, candidate).await
             }
         }
     }
@@ -251,15 +261,10 @@ impl Source for UserStore {
         let (user, identities) = (&attempt.user, &attempt.identities);
         let candidate = users.candidate(user, identities, self.memory.draw(user));
         // Whatever comes of it: the user is unknown.
-        let _ = self
-            .check(
-                user,
-                password,
-                Candidate {
-                    account: None,
-                    ..candidate
-                },
-            )
-            .await;
+        let stranger = Candidate {
+            account: None,
+            ..candidate
+        };
+        let _ = self.check(attempt, password, stranger).await;
     }
 }
