@@ -17,6 +17,7 @@ mod history;
 mod levers;
 mod page;
 mod ready;
+mod recorded;
 mod serve;
 
 use std::{sync::Arc, time::SystemTime};
@@ -102,6 +103,10 @@ fn router(admin: &Shared) -> Router {
     open.merge(guarded)
         .merge(page::router())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(admin),
+            recorded::record,
+        ))
         .layer(middleware::from_fn(guard::headers))
         .with_state(Arc::clone(admin))
 }

@@ -1,10 +1,12 @@
 //! The HTTP server itself: how many connections, for how long.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use axum::Extension;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -18,7 +20,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, history, router};
+use super::{Admin, history, recorded::Operator, router};
 
 /// Connections at once; more wait in the kernel.
 const CONNECTIONS: usize = 64;
@@ -52,10 +54,11 @@ impl Admin {
                 () = stop.cancelled() => break,
                 accepted = accept(&listener, &places) => accepted,
             };
-            let Some((stream, place)) = accepted else {
+            let Some((stream, peer, place)) = accepted else {
                 continue;
             };
-            let (admin, router, stop) = (Arc::clone(&admin), router.clone(), stop.clone());
+            let (admin, stop) = (Arc::clone(&admin), stop.clone());
+            let router = router.clone().layer(Extension(Operator(peer)));
             // Ends with its client, its deadline or the server; the place goes with it.
             tasks.spawn(async move {
                 match &admin.tls {
@@ -89,11 +92,11 @@ impl Admin {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     // The semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, peer, place)),
         Err(error) => {
             tracing::warn!(%error, "accept on the admin address failed");
             tokio::time::sleep(ACCEPT_PAUSE).await;

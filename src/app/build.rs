@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config, Listener, Resumption, SourceKind},
     edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
-    observe::metrics::Metrics,
+    observe::{journal::Journal, metrics::Metrics},
     shutdown::Drain,
     store::{self, Budget, Quotas, Stores},
 };
@@ -43,10 +43,14 @@ pub(super) struct Prepared {
 }
 
 impl Lasting {
+    /// Opens the audit trail and the spool.
+    ///
     /// # Errors
-    /// For an address that the configuration should not have let through.
+    /// These cannot be written; or an address that the configuration should not have let through.
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
+        let (audit, events) = (config.audit.as_ref(), config.events.as_ref());
+        let journal = Journal::open(audit, events, &metrics)?;
         let bans = Bans::open(config.bans.clone(), Arc::clone(&metrics));
         let counters = match &config.shared_counters {
             None => None,
@@ -57,11 +61,13 @@ impl Lasting {
                 Some(counters)
             }
         };
+        let journal = Arc::new(journal);
+        bans.record_to(Arc::clone(&journal));
         Ok(Self {
             budget: Budget::new(config.limits.upload_memory_bytes),
             metrics,
             drain: Drain::default(),
-            registry: Arc::default(),
+            registry: Arc::new(Registry::new(journal)),
             hashing: Arc::default(),
             bans: Arc::new(bans),
             usage: Arc::default(),

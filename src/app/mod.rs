@@ -150,6 +150,9 @@ impl App {
             watching.spawn(admin.serve(socket, finished.clone()));
         }
         watching.spawn(supervisor::watchdog(finished.clone()));
+        let journal = Arc::clone(shared.registry.journal());
+        let (deliveries, ended) = (Arc::clone(&journal), finished.clone());
+        watching.spawn(async move { deliveries.deliver(ended).await });
         shared.metrics.ready.set(1.0);
         tracing::info!("ready");
         supervisor::ready();
@@ -180,6 +183,7 @@ impl App {
         }
         finished.cancel();
         watching.join_all().await;
+        journal.close().await;
         tracing::info!("stopped");
         Ok(())
     }

@@ -230,6 +230,12 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
     ) {
         new.shared_counters.clone_from(&old.shared_counters);
     }
+    if keep("audit".to_owned(), new.audit != old.audit) {
+        new.audit.clone_from(&old.audit);
+    }
+    if keep("events".to_owned(), new.events != old.events) {
+        new.events.clone_from(&old.events);
+    }
     if keep("log".to_owned(), new.log != old.log) {
         new.log = old.log.clone();
     }

@@ -10,6 +10,7 @@ mod auth;
 mod backend;
 mod error;
 mod guard;
+mod journal;
 mod passive;
 mod profile;
 mod resolve;
@@ -42,6 +43,7 @@ pub use self::{
     },
     error::{ConfigError, ConfigErrors},
     guard::{Bandwidth, Bans, Rates},
+    journal::{Audit, AuditFile, AuditSync, EventKind, Events, Webhook, WhenFull},
     passive::{DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress},
     profile::{EmptyUpload, ListDate, ListStyle, Profile},
     s3::{
@@ -86,6 +88,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The operator's side; `None` switches it off.
     pub admin: Option<Admin>,
+    /// Who did what; `None` writes no trail.
+    pub audit: Option<Audit>,
+    /// Who is told of what; `None` tells nobody.
+    pub events: Option<Events>,
     /// Logging.
     pub log: Log,
 }

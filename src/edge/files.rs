@@ -4,13 +4,14 @@
 use super::{
     command::Command,
     listing, metadata,
-    registry::{Presence, What},
+    registry::{Presence, Reference, What},
     reply::{Reply, quote},
     session::{Next, Session},
 };
 use crate::{
     access::{PathError, VirtualPath},
     engine::{EngineError, Order},
+    observe::record::{Kind as DeedKind, Outcome as Deed},
     store::{
         Kind, Stat, View,
         exchange::{Intent, Outcome, Work},
@@ -53,18 +54,21 @@ async fn try_carry_out(
         Command::Mkd(argument) => {
             let path = resolve(session, &argument)?;
             ask(session, "MKD", &path, Work::MakeDirectory).await?;
+            session.visit.did("MKD", 257, &path);
             tracing::info!(path = path.as_str(), "directory made");
             Ok(Reply::new(257, format!("{} created", quote(path.as_str()))))
         }
         Command::Rmd(argument) => {
             let path = resolve(session, &argument)?;
             ask(session, "RMD", &path, Work::RemoveDirectory).await?;
+            session.visit.did("RMD", 250, &path);
             tracing::info!(path = path.as_str(), "directory removed");
             Ok(Reply::new(250, "Directory removed"))
         }
         Command::Dele(argument) => {
             let path = resolve(session, &argument)?;
             ask(session, "DELE", &path, Work::RemoveFile).await?;
+            session.visit.did("DELE", 250, &path);
             tracing::info!(path = path.as_str(), "file deleted");
             Ok(Reply::new(250, "File deleted"))
         }
@@ -134,7 +138,13 @@ async fn rename(session: &mut Session, from: &VirtualPath, to: &VirtualPath) -> 
         path: from.clone(),
         work: Work::Rename(to.clone()),
     });
-    order(session, "RNTO", to).await?;
+    order(session, "RNTO", Some(from), to).await?;
+    if let Some(mut record) = session.visit.record(DeedKind::Rename, Deed::Success) {
+        (record.verb, record.code) = (Some("RNTO"), Some(250));
+        session.visit.locate(&mut record, from);
+        session.visit.locate_target(&mut record, to);
+        session.visit.note(record);
+    }
     tracing::info!(from = from.as_str(), to = to.as_str(), "renamed");
     Ok(Reply::new(250, "Renamed"))
 }
@@ -199,12 +209,14 @@ async fn ask(
         path: path.clone(),
         work,
     });
-    order(session, verb, path).await
+    order(session, verb, None, path).await
 }
 
+/// `from`: the source of a rename to `path`.
 async fn order(
     session: &mut Session,
     verb: &'static str,
+    from: Option<&VirtualPath>,
     path: &VirtualPath,
 ) -> Result<Outcome, Stop> {
     let Some(engine) = &mut session.engine else {
@@ -216,7 +228,11 @@ async fn order(
         .map_err(Stop::Engine)?;
     match session.exchange.conclude() {
         Some(Outcome::Failed(failure)) => {
-            let reply = report(&session.visit, verb, path, &failure);
+            let (reply, reference) = explain(&session.visit, verb, path, &failure);
+            let paths = (from, path);
+            session
+                .visit
+                .failed(verb, paths, &failure, reference.as_ref());
             Err(Stop::Refused(reply))
         }
         Some(outcome) => Ok(outcome),
@@ -262,22 +278,34 @@ pub(super) fn resolve_or_here(
     }
 }
 
-/// Logs a failure at the level its kind deserves, and words the reply.
-///
-/// What an operator may be asked about carries a reference, in the reply, the log and the registry.
-/// An ordinary answer such as "No such file or directory" has none: clients compare those.
+/// Logs and records a failure, and words the reply.
 pub(super) fn report(
     presence: &Presence,
     verb: &'static str,
     path: &VirtualPath,
     failure: &Failure,
 ) -> Reply {
+    let (reply, reference) = explain(presence, verb, path, failure);
+    presence.failed(verb, (None, path), failure, reference.as_ref());
+    reply
+}
+
+/// Logs a failure at the level its kind deserves, and words the reply.
+///
+/// What an operator may be asked about carries a reference, in the reply, the log and the registry.
+/// An ordinary answer such as "No such file or directory" has none: clients compare those.
+pub(super) fn explain(
+    presence: &Presence,
+    verb: &'static str,
+    path: &VirtualPath,
+    failure: &Failure,
+) -> (Reply, Option<Reference>) {
     let (code, text) = failure.reply();
     let (level, path) = (failure.log_level(), path.as_str());
     let error: &(dyn std::error::Error + 'static) = failure;
     if level > tracing::Level::INFO {
         tracing::debug!(verb, path, error, "refused");
-        return Reply::new(code, text);
+        return (Reply::new(code, text), None);
     }
     let reference = presence.fail(&What {
         verb,
@@ -290,7 +318,8 @@ pub(super) fn report(
         tracing::Level::WARN => tracing::warn!(verb, path, error, %reference, "failed"),
         _ => tracing::info!(verb, path, error, %reference, "refused"),
     }
-    Reply::new(code, format!("{text} (ref {reference})"))
+    let reply = Reply::new(code, format!("{text} (ref {reference})"));
+    (reply, Some(reference))
 }
 
 /// Without its engine a session cannot go on.

@@ -16,7 +16,10 @@ use crate::{
     auth::{Attempt, Outcome, Proof},
     config::{ClearText, WhenUnavailable},
     engine::{Engine, Evidence},
-    observe::metrics::LoginLabels,
+    observe::{
+        metrics::LoginLabels,
+        record::{Kind, Outcome as Deed},
+    },
 };
 
 /// Answers USER.
@@ -97,6 +100,7 @@ async fn pass_bans(session: &mut Session, user: &str) -> Result<(), Next> {
     }
     if bans.of_user(user, peer).is_some() {
         count(session, "banned");
+        record(session, Login::Banned);
         let text = "Too many failed logins of this user, try again later";
         return Err(refuse(session, 0, text).await);
     }
@@ -143,6 +147,7 @@ async fn try_login(
     let account = view.account();
     if !session.sit(account).await {
         count(session, "sessions_full");
+        record(session, Login::Failed("sessions_full"));
         tracing::warn!(name = user, "the user has its share of sessions");
         return Err(farewell("Too many sessions of this user, try again later"));
     }
@@ -150,7 +155,8 @@ async fn try_login(
     session.logged_in_by = Some(factor);
     session.claim_tls();
     tracing::Span::current().record("user", account.name.as_str());
-    session.visit.note_login(&account.name);
+    session.visit.note_login(&view);
+    record(session, Login::Success(factor));
     let tls = session.protection.encrypted;
     tracing::info!(tls, by = ?factor, "logged in");
     Ok(())
@@ -165,6 +171,7 @@ async fn failed(session: &mut Session, user: &str) -> Next {
     let bans = &session.shared.bans;
     let recent = bans.count_failure(user, known, session.peer.ip());
     tracing::warn!(name, recent, "login refused");
+    record(session, Login::Refused(known.then_some(user)));
     refuse(session, recent, "Login incorrect").await
 }
 
@@ -188,6 +195,7 @@ async fn refuse(session: &mut Session, recent: u32, text: &str) -> Next {
 /// does not go on as after a failed login. Not counted as a failure of the client's.
 fn unavailable(session: &Session) -> Next {
     count(session, "unavailable");
+    record(session, Login::Failed("unavailable"));
     let text = "Login is not available now, try again later";
     match session.shared.when_unavailable {
         WhenUnavailable::TryLater => farewell(text),
@@ -198,8 +206,42 @@ fn unavailable(session: &Session) -> Next {
 /// The end of a connection whose address is banned.
 fn banned(session: &Session) -> Next {
     count(session, "banned");
+    record(session, Login::Banned);
     tracing::info!("connection closed, its address is banned");
     farewell("Too many failed logins from your side, try again later")
+}
+
+/// How a login went.
+enum Login<'a> {
+    Success(Factor),
+    /// With the user, if there is one.
+    Refused(Option<&'a str>),
+    Banned,
+    Failed(&'static str),
+}
+
+/// For the audit trail.
+fn record(session: &Session, login: Login<'_>) {
+    let outcome = match login {
+        Login::Success(_) => Deed::Success,
+        Login::Refused(_) | Login::Banned => Deed::Refused,
+        Login::Failed(_) => Deed::Failed,
+    };
+    let Some(mut record) = session.visit.record(Kind::Login, outcome) else {
+        return;
+    };
+    match login {
+        Login::Success(Factor::Password) => record.factor = Some("password"),
+        Login::Success(Factor::Certificate) => record.factor = Some("certificate"),
+        Login::Refused(Some(user)) => {
+            record.user = Some(user.to_owned());
+            record.reason = Some("wrong_proof");
+        }
+        Login::Refused(None) => record.reason = Some("unknown_user"),
+        Login::Banned => record.reason = Some("banned"),
+        Login::Failed(reason) => record.reason = Some(reason),
+    }
+    session.visit.note(record);
 }
 
 fn count(session: &Session, outcome: &'static str) {

@@ -165,7 +165,7 @@ async fn open(
         {
             Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Some(handshake));
-                visit.note_tls(Some(handshake.version));
+                visit.note_tls(Some(handshake.version), tls.identities());
                 (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
@@ -294,6 +294,8 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     session.last_command = asked;
     session.visit.note_command(verb);
     let outcome = dialogue::carry_out(session, &mut control, command).await;
+    // An event that is not kept is in the log; what it tells of has happened.
+    let _ = session.visit.settle().await;
     session.adopt_profile();
     control.speak(session.charset());
     let reply = match outcome {
@@ -357,8 +359,10 @@ async fn upgrade(
                 resumed = handshake.resumed,
                 "TLS"
             );
+            session
+                .visit
+                .note_tls(Some(handshake.version), tls.identities());
             session.begin_tls(tls, private);
-            session.visit.note_tls(Some(handshake.version));
             Ok(control)
         }
         Err(error) => {
@@ -380,7 +384,7 @@ async fn downgrade(
     match control.leave_tls(session.shared.timeouts.reply).await {
         Ok(control) => {
             session.end_tls();
-            session.visit.note_tls(None);
+            session.visit.note_tls(None, session.identities());
             tracing::info!("control connection goes on in the clear");
             Ok(control)
         }

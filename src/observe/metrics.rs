@@ -118,6 +118,30 @@ pub struct ConfigReloadLabels {
     pub outcome: &'static str,
 }
 
+/// What became of audit lines.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AuditLabels {
+    /// `written`, `retried` (a batch that the disk did not take), `dropped`.
+    pub outcome: &'static str,
+}
+
+/// What became of events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabels {
+    /// Configured name.
+    pub webhook: String,
+    /// `spooled`, `delivered`, `retried`, `dead`, `failed` (not kept), `refused` (uploads, the spool
+    /// being full).
+    pub outcome: &'static str,
+}
+
+/// Webhook of a gauge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// Configured name.
+    pub webhook: String,
+}
+
 /// What may be an attack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SecurityLabels {
@@ -216,6 +240,12 @@ pub struct Metrics {
     pub learned_quirks: Family<QuirkLabels, Counter>,
     /// Connections that must begin with a PROXY header.
     pub proxy_headers: Family<ProxyHeaderLabels, Counter>,
+    /// Lines of the audit trail.
+    pub audit_records: Family<AuditLabels, Counter>,
+    /// Events of webhooks.
+    pub events: Family<EventLabels, Counter>,
+    /// Events that wait for a webhook.
+    pub events_spooled: Family<WebhookLabels, Gauge>,
     /// 1 while new connections are admitted.
     pub ready: Gauge<f64, AtomicU64>,
 }
@@ -256,12 +286,16 @@ impl Metrics {
             data_strangers: Family::default(),
             learned_quirks: Family::default(),
             proxy_headers: Family::default(),
+            audit_records: Family::default(),
+            events: Family::default(),
+            events_spooled: Family::default(),
             ready: Gauge::default(),
         };
         metrics.register();
         metrics.register_uploads();
         metrics.register_users();
         metrics.register_guard();
+        metrics.register_journal();
         Arc::new(metrics)
     }
 
@@ -417,6 +451,25 @@ impl Metrics {
             "transfers_refused",
             "Transfers refused because the user has enough of them",
             self.transfers_refused.clone(),
+        );
+    }
+
+    fn register_journal(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "audit_records",
+            "Lines of the audit trail by outcome",
+            self.audit_records.clone(),
+        );
+        registry.register(
+            "events",
+            "Events of webhooks by outcome",
+            self.events.clone(),
+        );
+        registry.register(
+            "events_spooled",
+            "Events that wait for a webhook",
+            self.events_spooled.clone(),
         );
     }
 

@@ -1,4 +1,8 @@
-//! What an operator sees: metrics and logs.
+//! What an operator sees of the server: logs, metrics, the audit trail and events.
 
+pub mod audit;
+pub mod events;
+pub mod journal;
 pub mod logging;
 pub mod metrics;
+pub mod record;

@@ -359,6 +359,11 @@ impl Chunk {
         (&mut self.bytes).limit(left)
     }
 
+    /// The last `count` bytes that were read into it.
+    pub fn newest(&self, count: usize) -> &[u8] {
+        &self.bytes[self.bytes.len().saturating_sub(count)..]
+    }
+
     /// Whether nothing more fits.
     pub fn is_full(&self) -> bool {
         self.bytes.len() == self.capacity

@@ -98,8 +98,9 @@ async fn send(
         if taken == 0 {
             return Err(Failure::Broken(std::io::ErrorKind::WriteZero.into()));
         }
-        progress.add(taken);
-        bytes = &bytes[taken..];
+        let (gone, rest) = bytes.split_at(taken);
+        progress.moved(gone);
+        bytes = rest;
     }
     Ok(())
 }

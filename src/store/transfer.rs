@@ -3,12 +3,13 @@
 use std::{
     io,
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use aws_lc_rs::digest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -49,9 +50,14 @@ pub enum CancelReason {
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes: AtomicU64,
+    /// Touched by the one task that moves the bytes, and by whoever asks at the end.
+    hash: Option<Mutex<Hash>>,
     reason: OnceLock<CancelReason>,
     cancelled: CancellationToken,
 }
+
+/// SHA-256 of the bytes so far.
+struct Hash(digest::Context);
 
 /// How a command on the store failed, with everything the log needs; the client gets
 /// [`Failure::reply`].
@@ -84,14 +90,34 @@ pub enum Failure {
 }
 
 impl Progress {
+    /// Progress that also hashes what moves, if `hashes`.
+    pub fn new(hashes: bool) -> Self {
+        let hash = || Mutex::new(Hash(digest::Context::new(&digest::SHA256)));
+        Self {
+            hash: hashes.then(hash),
+            ..Self::default()
+        }
+    }
+
+    /// SHA-256 of the bytes moved so far, in hexadecimal digits.
+    pub fn sha256(&self) -> Option<String> {
+        let hash = self.hash.as_ref()?.lock();
+        let context = hash.unwrap_or_else(PoisonError::into_inner).0.clone();
+        Some(hex::encode(context.finish()))
+    }
+
     /// Bytes moved so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Adds `bytes` moved.
-    pub(super) fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Counts `bytes` that moved.
+    pub(super) fn moved(&self, bytes: &[u8]) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Some(hash) = &self.hash {
+            let mut hash = hash.lock().unwrap_or_else(PoisonError::into_inner);
+            hash.0.update(bytes);
+        }
     }
 
     /// Stops the transfer; the first reason stays.
@@ -105,6 +131,12 @@ impl Progress {
     pub async fn cancelled(&self) -> Failure {
         self.cancelled.cancelled().await;
         Failure::Cancelled(self.reason.get().copied().unwrap_or(CancelReason::Shutdown))
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Hash")
     }
 }
 

@@ -242,7 +242,7 @@ impl Reading<'_> {
             .map_err(|_| Failure::Stalled(self.stall))?,
         };
         let read = read.map_err(Failure::from_wire)?;
-        self.progress.add(read);
+        self.progress.moved(chunk.newest(read));
         self.allowance.filled(read);
         Ok(read == 0)
     }

@@ -114,6 +114,11 @@ impl View {
         ))
     }
 
+    /// Where a path lies, for records: mount, backend and key.
+    pub fn place(&self, path: &VirtualPath) -> Option<(&VirtualPath, &Arc<str>, String)> {
+        self.tree.locate(path)
+    }
+
     /// Stats a directory that the account may go into (CWD); what is no directory is refused.
     pub async fn enter(&self, path: &VirtualPath) -> Outcome<Stat> {
         let stat = match self.tree.enter(path) {

@@ -44,6 +44,8 @@ mod handshakes;
 mod hook;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
+/// The audit trail and the webhooks.
+mod journal;
 /// Listings of a million keys.
 mod large_listings;
 /// Users of an LDAP directory.

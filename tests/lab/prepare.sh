@@ -47,10 +47,10 @@ install_image_packages() {
 }
 
 install_python_packages() {
-    if ! tests/.venv/bin/python -c 'import boto3, yaml' 2> /dev/null; then
+    if ! tests/.venv/bin/python -c 'import boto3, jsonschema, yaml' 2> /dev/null; then
         rm -rf tests/.venv
         python3 -m venv tests/.venv
-        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2' 'pyyaml>=6,<7'
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'boto3>=1.36,<2' 'pyyaml>=6,<7' 'jsonschema>=4,<5'
     fi
     # For tests that call `python3`.
     PATH="$PWD/tests/.venv/bin:$PATH"

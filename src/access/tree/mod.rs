@@ -281,6 +281,17 @@ impl Tree {
         Ok((mount, prefix))
     }
 
+    /// Where a path lies, whatever the account may do there: its mount, the backend and the key as text.
+    /// For records only; a store takes a [`StoreKey`].
+    pub fn locate(&self, path: &VirtualPath) -> Option<(&VirtualPath, &Arc<str>, String)> {
+        let mount = self
+            .mounts
+            .iter()
+            .find(|mount| path.is_within(&mount.path))?;
+        let key = key(mount, mount.prefix.as_deref()?, path);
+        Some((&mount.path, &mount.backend, key.key))
+    }
+
     fn check_name(&self, path: &VirtualPath) -> Result<(), Denied> {
         let name = path.name().unwrap_or_default();
         match self.account.file_names.forbids(name) {

@@ -32,7 +32,11 @@ pub use self::{
 use crate::{
     auth::shared::Note,
     config,
-    observe::metrics::{BanLabels, Metrics},
+    observe::{
+        journal::Journal,
+        metrics::{BanLabels, Metrics},
+        record::{Kind, Outcome, Record},
+    },
     shutdown::Drain,
 };
 
@@ -51,6 +55,8 @@ pub struct Bans {
     metrics: Arc<Metrics>,
     /// For other replicas.
     notes: OnceLock<mpsc::Sender<Note>>,
+    /// For the audit trail and webhooks.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 impl Bans {
@@ -79,6 +85,7 @@ impl Bans {
             state_file,
             metrics,
             notes: OnceLock::new(),
+            journal: OnceLock::new(),
         }
     }
 
@@ -86,6 +93,12 @@ impl Bans {
     pub fn share(&self, notes: mpsc::Sender<Note>) {
         // A second call changes nothing.
         let _ = self.notes.set(notes);
+    }
+
+    /// Records bans from now on.
+    pub fn record_to(&self, journal: Arc<Journal>) {
+        // A second call changes nothing.
+        let _ = self.journal.set(journal);
     }
 
     /// The ban that keeps connections from this address out.
@@ -276,6 +289,14 @@ impl Bans {
             by = ban.by.label(),
             "banned"
         );
+        if let Some(journal) = self.journal.get() {
+            let mut record = Record::new(Kind::Ban, Outcome::Success);
+            record.reason = Some(ban.by.label());
+            record.target = Some(ban.subject.to_string());
+            record.user.clone_from(&ban.name);
+            record.seconds = Some(length.as_secs_f64());
+            journal.post(record);
+        }
     }
 
     /// Best effort: what the store does not hear of counts here all the same.

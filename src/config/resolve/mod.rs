@@ -5,6 +5,7 @@ mod auth;
 mod backends;
 mod buckets;
 mod guard;
+mod journal;
 mod listeners;
 mod mounts;
 mod passive;
@@ -24,6 +25,7 @@ use self::{
     auth::auth,
     backends::backends,
     guard::{BANDWIDTH, BANS, bandwidth, bans},
+    journal::{audit, events},
     listeners::listeners,
     mounts::mounts,
     profiles::profiles,
@@ -59,6 +61,8 @@ const ROOT: &[&str] = &[
     "bandwidth",
     "timeouts",
     "admin",
+    "audit",
+    "events",
     "log",
 ];
 const LIMITS: [&str; 14] = [
@@ -105,6 +109,7 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         auth::{AUTH, USERS},
         backends::FS,
         buckets::{AZBLOB, GCS, MEMORY, OPENDAL},
+        journal::{AUDIT, EVENTS, WEBHOOK},
         listeners::LISTENER,
         mounts::MOUNT,
         passive::{ADDRESS, BY_CLIENT, PASSIVE, PROXY_PROTOCOL, SERVICE},
@@ -152,6 +157,9 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &USERS,
         &AUTH,
         &ADMIN,
+        &AUDIT,
+        &EVENTS,
+        &WEBHOOK,
     ];
     tables.concat()
 }
@@ -205,6 +213,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         Some(table) => admin(&table).map(Some),
         None => Some(None),
     };
+    let audit = audit(root);
+    let events = events(root);
     let log = match root.table("log", &["level", "format"]) {
         Some(table) => log(&table),
         None => Some(Log::default()),
@@ -237,6 +247,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         bandwidth: bandwidth?,
         timeouts: timeouts?,
         admin: admin?,
+        audit: audit?,
+        events: events?,
         log: log?,
     })
 }

@@ -89,7 +89,7 @@ impl Failures {
 }
 
 /// An error and what caused it, in one line. What its parent has said already is left out.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     const LONGEST: usize = 1000;
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -5,6 +5,7 @@
 //! the locks are never waited for; the table itself is locked when a session begins, ends, or when
 //! somebody looks.
 
+mod deeds;
 mod failures;
 mod replies;
 
@@ -13,7 +14,7 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -25,13 +26,21 @@ pub use self::{
     failures::{Failed, Failures, Reference},
     replies::{Quantiles, Replies},
 };
-use crate::store::transfer::{Direction, Progress};
+use crate::{
+    config::EventKind,
+    observe::{journal::Journal, record::Record},
+    store::{
+        View,
+        transfer::{Direction, Progress},
+    },
+};
 
 /// Everybody who is connected. Bounded by the limit on connections.
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: Mutex<BTreeMap<String, Arc<Presence>>>,
     sums: Arc<Sums>,
+    journal: Arc<Journal>,
 }
 
 /// What outlives the session it came from.
@@ -63,6 +72,11 @@ pub struct Presence {
     doing: Mutex<Doing>,
     kicked: CancellationToken,
     sums: Arc<Sums>,
+    journal: Arc<Journal>,
+    /// After login; says where paths lie.
+    view: OnceLock<Arc<View>>,
+    /// Not given to the journal yet.
+    unsettled: Mutex<Vec<Record>>,
 }
 
 /// What a session is doing.
@@ -72,6 +86,8 @@ pub struct Doing {
     pub user: Option<Arc<str>>,
     /// Of the control connection: `1.2`, `1.3`; `None` in the clear.
     pub tls: Option<&'static str>,
+    /// What the client's certificate says about it.
+    pub certificate: Arc<[String]>,
     /// The last command's verb, never its argument: PASS has one.
     pub last_command: Option<&'static str>,
     /// When that came; before the first one, when the session began.
@@ -117,6 +133,19 @@ pub struct Visit {
 pub(super) struct Shown(Arc<Presence>);
 
 impl Registry {
+    /// Nobody is connected; what sessions do goes to `journal`.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Self {
+            journal,
+            ..Self::default()
+        }
+    }
+
+    /// Where records go.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
     /// Enters a new session.
     pub fn enter(self: &Arc<Self>, id: &str, peer: SocketAddr, listener: &Arc<str>) -> Visit {
         let connected = SystemTime::now();
@@ -128,12 +157,16 @@ impl Registry {
             doing: Mutex::new(Doing {
                 user: None,
                 tls: None,
+                certificate: Arc::default(),
                 last_command: None,
                 active: connected,
                 transfer: None,
             }),
             kicked: CancellationToken::new(),
             sums: Arc::clone(&self.sums),
+            journal: Arc::clone(&self.journal),
+            view: OnceLock::new(),
+            unsettled: Mutex::default(),
         });
         self.table().insert(id.to_owned(), Arc::clone(&presence));
         Visit {
@@ -250,13 +283,26 @@ impl Presence {
     }
 
     /// Notes who it is.
-    pub(super) fn note_login(&self, user: &str) {
-        self.locked().user = Some(user.into());
+    pub(super) fn note_login(&self, view: &Arc<View>) {
+        self.locked().user = Some(view.account().name.as_str().into());
+        // There is one login in a session.
+        let _ = self.view.set(Arc::clone(view));
     }
 
-    /// Notes the TLS of the control connection.
-    pub(super) fn note_tls(&self, version: Option<&'static str>) {
-        self.locked().tls = version;
+    /// Notes the TLS of the control connection, and who the client's certificate says it is.
+    pub(super) fn note_tls(&self, version: Option<&'static str>, certificate: Vec<String>) {
+        let mut doing = self.locked();
+        (doing.tls, doing.certificate) = (version, certificate.into());
+    }
+
+    /// Whether content is to be hashed while it moves.
+    pub(super) fn hashes(&self) -> bool {
+        self.journal.hashes()
+    }
+
+    /// Whether the event of an upload finds room once the file is there.
+    pub(super) fn has_room_for_upload(&self) -> bool {
+        self.journal.has_room(EventKind::FileUploaded)
     }
 
     /// Shows a transfer until what is returned is dropped.
@@ -382,9 +428,9 @@ mod tests {
     fn session_is_there_until_its_visit_ends() {
         let registry = Arc::new(Registry::default());
         let visit = enter(&registry, "1");
-        visit.note_login("alice");
+        visit.note_command("NOOP");
         let seen = registry.session("1").unwrap();
-        assert_eq!(seen.doing().user.as_deref(), Some("alice"));
+        assert_eq!(seen.doing().last_command, Some("NOOP"));
         let progress = Arc::new(Progress::default());
         let shown = visit.show(Running::new(
             "STOR",

@@ -25,7 +25,7 @@ use super::{
     files::{Stop, lost_engine},
     hear::{Heard, hear},
     passive::PassivePort,
-    registry::Running,
+    registry::{Running, What},
     reply::Reply,
     session::{Next, Session},
     tls::Flow,
@@ -76,7 +76,8 @@ pub(super) async fn run(
         direction: direction_label(direction),
     };
     running.get_or_create(&label).inc();
-    let progress = Arc::new(Progress::default());
+    let hashes = direction != Direction::Listing && session.visit.hashes();
+    let progress = Arc::new(Progress::new(hashes));
     let expected = prepared.expected;
     // Until the outcome is in the log.
     let _shown = session.visit.show(Running::new(
@@ -92,13 +93,27 @@ pub(super) async fn run(
         verb,
         path: &path,
         direction,
+        offset: restart,
         progress: &progress,
         started,
     };
-    let reply = match conclude(session, &summary, ending, &closing) {
+    let mut reply = match conclude(session, &summary, ending, &closing) {
         Ok(reply) => reply,
         Err(farewell) => return farewell,
     };
+    let kept = session.visit.settle().await;
+    if let (Err(error), Direction::Upload, 226) = (kept, direction, reply.code()) {
+        // The file is there, but nobody would ever be told: the client sends it again.
+        let code = 451;
+        let reference = session.visit.fail(&What {
+            verb,
+            path: path.as_str(),
+            code,
+            error: &error,
+        });
+        let text = format!("File stored, but not announced: send it again (ref {reference})");
+        reply = Reply::new(code, text);
+    }
     if gone || control.send(&reply).await.is_err() {
         return Next::Gone;
     }

@@ -6,16 +6,19 @@ use crate::{
     access::VirtualPath,
     edge::{
         data::DataError,
-        files::{lost_engine, report},
+        files::{explain, lost_engine},
         learn::Quirk,
         passive::PassiveError,
-        registry::What,
+        registry::{Reference, What},
         reply::Reply,
         session::{Next, Session},
         tls::HandshakeError,
     },
     engine::EngineError,
-    observe::metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
+    observe::{
+        metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
+        record::{Kind, Outcome as Deed, Record},
+    },
     store::{
         exchange::Outcome,
         transfer::{Direction, Failure, Progress},
@@ -53,6 +56,8 @@ pub(super) struct Summary<'a> {
     pub(super) verb: &'static str,
     pub(super) path: &'a VirtualPath,
     pub(super) direction: Direction,
+    /// First byte in the file.
+    pub(super) offset: u64,
     pub(super) progress: &'a Progress,
     pub(super) started: Instant,
 }
@@ -70,6 +75,7 @@ pub(super) fn conclude(
         direction,
         progress,
         started,
+        ..
     } = summary;
     let (verb, bytes, seconds) = (*verb, progress.bytes(), started.elapsed().as_secs_f64());
     let (reply, outcome) = match ending {
@@ -81,6 +87,7 @@ pub(super) fn conclude(
                 seconds,
                 "transfer complete"
             );
+            summary.complete(session);
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
@@ -90,7 +97,8 @@ pub(super) fn conclude(
             ) {
                 session.learn(Quirk::UploadEnd);
             }
-            let reply = report(&session.visit, verb, path, &failure);
+            let (reply, reference) = explain(&session.visit, verb, path, &failure);
+            summary.failed(session, &failure, reference.as_ref());
             tracing::info!(
                 verb,
                 path = path.as_str(),
@@ -110,6 +118,7 @@ pub(super) fn conclude(
                 _ => {}
             }
             let (code, text) = error.reply();
+            let reason = error.to_string();
             let path = path.as_str();
             let reference = session.visit.fail(&What {
                 verb,
@@ -118,12 +127,15 @@ pub(super) fn conclude(
                 error: &error,
             });
             tracing::warn!(verb, path, %error, %reference, "no data connection");
+            summary.not_connected(session, code, reason, &reference);
             let text = format!("{text} (ref {reference})");
             (Reply::new(code, text), "no_connection")
         }
         Ending::Concluded(None) => {
             let failure = Failure::Intent("nothing: it did not ask the storage");
-            (report(&session.visit, verb, path, &failure), "internal")
+            let (reply, reference) = explain(&session.visit, verb, path, &failure);
+            summary.failed(session, &failure, reference.as_ref());
+            (reply, "internal")
         }
         Ending::Engine(error) => return Err(lost_engine(&error)),
     };
@@ -142,6 +154,51 @@ pub(super) fn conclude(
         .get_or_create(&DirectionLabels { direction })
         .observe(seconds);
     Ok(reply)
+}
+
+impl Summary<'_> {
+    fn complete(&self, session: &Session) {
+        if let Some(record) = self.record(session, Deed::Success) {
+            self.note(session, record, 226);
+        }
+    }
+
+    fn failed(&self, session: &Session, failure: &Failure, reference: Option<&Reference>) {
+        let paths = (None, self.path);
+        let record = session.visit.failure(self.verb, paths, failure, reference);
+        if let Some(record) = record {
+            self.note(session, record, failure.reply().0);
+        }
+    }
+
+    fn not_connected(&self, session: &Session, code: u16, reason: String, reference: &Reference) {
+        if let Some(mut record) = self.record(session, Deed::Failed) {
+            record.reason = Some("no_connection");
+            record.detail = Some(reason);
+            record.reference = Some(reference.to_string());
+            self.note(session, record, code);
+        }
+    }
+
+    /// `None` for listings, too.
+    fn record(&self, session: &Session, outcome: Deed) -> Option<Record> {
+        let kind = match self.direction {
+            Direction::Upload => Kind::Upload,
+            Direction::Download => Kind::Download,
+            Direction::Listing => return None,
+        };
+        session.visit.record(kind, outcome)
+    }
+
+    fn note(&self, session: &Session, mut record: Record, code: u16) {
+        session.visit.locate(&mut record, self.path);
+        (record.verb, record.code) = (Some(self.verb), Some(code));
+        record.offset = Some(self.offset).filter(|offset| *offset > 0);
+        record.bytes = Some(self.progress.bytes());
+        record.sha256 = self.progress.sha256();
+        record.seconds = Some((self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0);
+        session.visit.note(record);
+    }
 }
 
 pub(super) fn direction_label(direction: Direction) -> &'static str {

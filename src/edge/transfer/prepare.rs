@@ -162,6 +162,10 @@ async fn prepare_upload(
     announced: Option<u64>,
     exclusive: bool,
 ) -> Result<Prepared, Stop> {
+    if !session.visit.has_room_for_upload() {
+        let text = "Too many events wait to be delivered, try again later";
+        return Err(Stop::Refused(Reply::new(452, text)));
+    }
     if let Some(bytes) = announced {
         let fits = view.fits(&path, bytes).await;
         fits.map_err(refused(&session.visit, "STOR", &path))?;

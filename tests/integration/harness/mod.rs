@@ -11,6 +11,7 @@ mod faulty;
 mod kubernetes;
 mod peers;
 mod raw;
+mod receiver;
 mod relay;
 mod server;
 mod services;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     kubernetes::Kubernetes,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
     raw::{Raw, Reply},
+    receiver::{Receiver, Request},
     relay::Relay,
     server::{
         Builder, GROUPS, PASSWORD, Server, http, http_get, password_hash, users_file,
