@@ -12,7 +12,9 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Raw, Receiver, Server, Store, bytes, on_each_store, run_to_end, until};
+use crate::harness::{
+    Raw, Receiver, Request, Server, Store, Version, bytes, on_each_store, run_to_end, until,
+};
 
 on_each_store!(audit_line_of_every_deed_follows_the_schema);
 
@@ -39,17 +41,12 @@ fn sha256(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
-fn audit_line_of_every_deed_follows_the_schema(store: &Store) {
-    let content = bytes(7, 9_000_000);
-    store.put("alice/there", b"something");
-    let server = Server::with(store)
-        .set("/audit", json!({"file": "audit.jsonl"}))
-        .start();
-    // U+202E turns the direction of what follows.
-    let odd = "/in/a\u{202e}b ü.bin";
-    let mut raw = Raw::explicit(&server);
+/// Something of everything; the replies that carry a reference: of the cut upload, of the refusal.
+#[track_caller]
+fn do_everything(server: &Server, odd: &str, content: &[u8]) -> [String; 2] {
+    let mut raw = Raw::explicit(server);
     raw.expect("MKD in", 257);
-    raw.store(&format!("STOR {odd}"), &content);
+    raw.store(&format!("STOR {odd}"), content);
     assert_eq!(raw.retrieve(&format!("RETR {odd}")), content);
     raw.expect("RNFR there", 350);
     raw.expect("RNTO in/moved", 250);
@@ -62,34 +59,52 @@ fn audit_line_of_every_deed_follows_the_schema(store: &Store) {
     data.write(&bytes(1, 100_000)).unwrap();
     data.send_fin();
     let cut = raw.reply().expect(426).text();
-    let mut reader = Raw::explicit_as(&server, "reader");
+    let mut reader = Raw::explicit_as(server, "reader");
     let denied = reader.expect("MKD new", 550).text();
-    let mut stranger = Raw::clear(server.explicit);
-    stranger.expect("AUTH TLS", 234);
-    stranger
-        .start_tls(&server.tls(crate::harness::Version::Tls13))
-        .unwrap();
+    let mut stranger = Raw::secured(server, &server.tls(Version::Tls13));
     for user in ["alice", "nobody-has-this-name"] {
         stranger.expect(&format!("USER {user}"), 331);
         stranger.expect("PASS wrong", 530);
     }
     server.api("POST", "/reload", "", 200);
+    [cut, denied]
+}
 
-    let lines = audit(&server, 14);
-    let seen: Vec<_> = lines
-        .iter()
-        .map(|line| {
-            let word = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
-            [
-                word("kind"),
-                word("outcome"),
-                word("user"),
-                word("path"),
-                word("reason"),
-            ]
-            .join(" ")
-        })
-        .collect();
+/// Validates the file against `docs/audit.schema.json`, which must be one that can say no.
+#[track_caller]
+fn assert_follows_the_schema(server: &Server, lines: usize) {
+    let validate = "import json, sys, jsonschema\n\
+        schema = json.load(open(sys.argv[1]))\n\
+        jsonschema.Draft202012Validator.check_schema(schema)\n\
+        validator = jsonschema.Draft202012Validator(schema)\n\
+        lines = open(sys.argv[2]).read().split('\\n')[:-1]\n\
+        for line in lines: validator.validate(json.loads(line))\n\
+        try: validator.validate({**json.loads(lines[0]), 'other': 1})\n\
+        except jsonschema.ValidationError: print('valid', len(lines))\n";
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.schema.json");
+    let mut command = Command::new("python3");
+    command.args(["-c", validate, schema]);
+    command.arg(server.directory().join("audit.jsonl"));
+    let (status, output, errors) = run_to_end(command, PATIENCE);
+    assert!(status.success(), "{errors}");
+    assert_eq!(output.trim(), format!("valid {lines}"));
+}
+
+fn audit_line_of_every_deed_follows_the_schema(store: &Store) {
+    let content = bytes(7, 9_000_000);
+    store.put("alice/there", b"something");
+    let server = Server::with(store)
+        .set("/audit", json!({"file": "audit.jsonl"}))
+        .start();
+    // U+202E turns the direction of what follows.
+    let odd = "/in/a\u{202e}b ü.bin";
+    let [cut, denied] = do_everything(&server, odd, &content);
+    let lines = audit(&server, 15);
+    let summary = |line: &Value| {
+        let keys = ["kind", "outcome", "user", "path", "reason"];
+        keys.map(|key| line[key].as_str().unwrap_or("-")).join(" ")
+    };
+    let seen: Vec<_> = lines.iter().map(summary).collect();
     let expected = [
         "login success alice - -".to_owned(),
         "make_directory success alice /in -".to_owned(),
@@ -110,9 +125,8 @@ fn audit_line_of_every_deed_follows_the_schema(store: &Store) {
     assert_eq!(seen, expected, "{lines:#?}");
 
     let upload = &lines[2];
-    assert_eq!(upload["sha256"], sha256(&content));
-    assert_eq!(lines[3]["sha256"], sha256(&content));
     for (key, value) in [
+        ("sha256", json!(sha256(&content))),
         ("bytes", json!(content.len())),
         ("code", json!(226)),
         ("tls_version", json!("1.3")),
@@ -124,35 +138,19 @@ fn audit_line_of_every_deed_follows_the_schema(store: &Store) {
     ] {
         assert_eq!(upload[key], value, "{key} of {upload:#}");
     }
-    assert_eq!(
-        (&lines[4]["target"], &lines[4]["target_key"]),
-        (&json!("/in/moved"), &json!("alice/in/moved"))
-    );
+    assert_eq!(lines[3]["sha256"], sha256(&content));
+    assert_eq!(lines[4]["target"], "/in/moved");
+    assert_eq!(lines[4]["target_key"], "alice/in/moved");
     assert_eq!(lines[9]["bytes"], 100_000);
     for (line, reply) in [(&lines[9], cut), (&lines[11], denied)] {
         let reference = line["reference"].as_str().unwrap();
         assert!(reply.contains(reference), "{reply:?} in {line:#}");
     }
     assert_eq!(lines[14]["target"], "/api/v1/reload");
-
     let text = server.read("audit.jsonl");
     assert!(!text.contains('\u{202e}'), "a hidden character is shown");
     assert!(!text.contains("nobody-has"), "a name may be a password");
-    let validate = "import json, sys, jsonschema\n\
-        schema = json.load(open(sys.argv[1]))\n\
-        jsonschema.Draft202012Validator.check_schema(schema)\n\
-        validator = jsonschema.Draft202012Validator(schema)\n\
-        lines = open(sys.argv[2]).read().split('\\n')[:-1]\n\
-        for line in lines: validator.validate(json.loads(line))\n\
-        try: validator.validate({**json.loads(lines[0]), 'other': 1})\n\
-        except jsonschema.ValidationError: print('valid', len(lines))\n";
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.schema.json");
-    let mut command = Command::new("python3");
-    command.args(["-c", validate, schema]);
-    command.arg(server.directory().join("audit.jsonl"));
-    let (status, output, errors) = run_to_end(command, PATIENCE);
-    assert!(status.success(), "{errors}");
-    assert!(output.contains("valid 15"), "{output}");
+    assert_follows_the_schema(&server, lines.len());
 }
 
 /// `/dev/full` takes nothing: the line before is still being written, the next one waits, and the one
@@ -188,7 +186,7 @@ fn webhook(receiver: &Receiver, events: &[&str]) -> Value {
 
 /// Whether the receiver can tell that an event is ours (standardwebhooks.com).
 #[track_caller]
-fn assert_signed(request: &crate::harness::Request) {
+fn assert_signed(request: &Request) {
     let header = |name: &str| request.headers[name].clone();
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
@@ -295,7 +293,7 @@ fn webhook_hears_what_it_asked_for_and_what_nobody_takes_is_a_dead_letter() {
     raw.expect("RNFR in/b.txt", 350);
     raw.expect("RNTO in/b.csv", 250);
     raw.expect("DELE in/a.csv", 250);
-    let mut stranger = Raw::secured(&server, &server.tls(crate::harness::Version::Tls13));
+    let mut stranger = Raw::secured(&server, &server.tls(Version::Tls13));
     stranger.expect("USER alice", 331);
     stranger.expect("PASS wrong", 530);
 

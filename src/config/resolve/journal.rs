@@ -45,13 +45,18 @@ const GIVE_UP_SECONDS: RangeInclusive<u64> = 1..=30 * 24 * 3600;
 /// As long as other keys that are worth something.
 const SECRET_BYTES: usize = 16;
 
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
 pub(super) fn audit(root: &Table<'_>) -> Option<Option<Audit>> {
     let Some(table) = root.table("audit", &AUDIT) else {
         return Some(None);
     };
-    let path = match table.has("file") {
-        true => table.file("file", "a path such as audit.jsonl").map(Some),
-        false => Some(None),
+    let path = if table.has("file") {
+        table.file("file", "a path such as audit.jsonl").map(Some)
+    } else {
+        Some(None)
     };
     let stdout = table.boolean("stdout", false);
     let rotate_bytes = table.integer("rotate_bytes", 100 << 20, 4096..=1 << 40);
@@ -81,6 +86,7 @@ pub(super) fn audit(root: &Table<'_>) -> Option<Option<Audit>> {
     }))
 }
 
+#[allow(clippy::option_option, reason = "as above")]
 pub(super) fn events(root: &Table<'_>) -> Option<Option<Events>> {
     let Some(table) = root.table("events", &EVENTS) else {
         return Some(None);
@@ -134,9 +140,10 @@ fn webhook(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<Webhook> {
         );
         table.error("secret", message);
     }
-    let ca_file = match table.has("ca_file") {
-        true => table.file("ca_file", "a PEM file").map(Some),
-        false => Some(None),
+    let ca_file = if table.has("ca_file") {
+        table.file("ca_file", "a PEM file").map(Some)
+    } else {
+        Some(None)
     };
     let timeout = table.integer("timeout_seconds", 30, 1..=600);
     let give_up = table.integer("give_up_seconds", 24 * 3600, GIVE_UP_SECONDS);

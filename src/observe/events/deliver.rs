@@ -79,7 +79,7 @@ impl Delivery {
             request = request.header("webhook-signature", signature);
         }
         let answer = request.body(body).send().await;
-        let answer = answer.map_err(|error| reason(error.without_url()))?;
+        let answer = answer.map_err(|error| reason(&error.without_url()))?;
         if answer.status().is_success() {
             Ok(())
         } else {
@@ -206,7 +206,7 @@ impl Hook {
 }
 
 /// An error with its causes in one line.
-fn reason(error: reqwest::Error) -> String {
+fn reason(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
