@@ -34,7 +34,7 @@ pub async fn regularly(
 }
 
 async fn sweep_all(stores: &Stores, age: Duration, metrics: &Metrics) {
-    for (name, store) in stores {
+    for (name, store) in stores.iter() {
         let swept = match store.sweep(age).await {
             Ok(swept) => swept,
             Err(error) => {

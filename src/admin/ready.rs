@@ -78,7 +78,7 @@ impl Readiness {
                 });
             }
         }
-        for (name, store) in &*serving.shared.surroundings.stores {
+        for (name, store) in serving.shared.surroundings.stores.iter() {
             let last = store.health();
             let ago = |then: SystemTime| now.duration_since(then).unwrap_or_default().as_secs();
             checks.push(Check {

@@ -77,6 +77,11 @@ impl Stores {
         source.remove_file(from).await
     }
 
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn Store>)> {
+        self.by_name.iter()
+    }
+
     async fn copy(
         source: &Arc<dyn Store>,
         from: &StoreKey,
@@ -131,14 +136,5 @@ impl Stores {
 impl Default for Stores {
     fn default() -> Self {
         Self::new(BTreeMap::new(), 0)
-    }
-}
-
-impl<'stores> IntoIterator for &'stores Stores {
-    type Item = (&'stores Arc<str>, &'stores Arc<dyn Store>);
-    type IntoIter = std::collections::btree_map::Iter<'stores, Arc<str>, Arc<dyn Store>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.by_name.iter()
     }
 }

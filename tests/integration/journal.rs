@@ -18,7 +18,7 @@ use crate::harness::{
 
 on_each_store!(audit_line_of_every_deed_follows_the_schema);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const SECRET: &str = "a key of some length that nobody guesses";
 
 /// The audit trail, once it has so many lines.
