@@ -25,7 +25,7 @@ use std::{sync::Arc, time::SystemTime};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware,
     response::IntoResponse,
     routing::get,
@@ -111,14 +111,22 @@ fn router(admin: &Shared) -> Router {
         .with_state(Arc::clone(admin))
 }
 
-async fn metrics(State(admin): State<Shared>) -> impl IntoResponse {
-    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// OpenMetrics for those who ask for it, as Prometheus does; the older text form for all others.
+async fn metrics(State(admin): State<Shared>, headers: HeaderMap) -> impl IntoResponse {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|accept| accept.to_str().ok());
+    let open = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
     let serving = admin.serving();
     let (metrics, budget) = (&serving.shared.metrics, &serving.shared.budget);
     let used = i64::try_from(budget.used_bytes()).unwrap_or(i64::MAX);
     metrics.upload_memory.set(used);
-    metrics
-        .page()
-        .map(|page| ([(header::CONTENT_TYPE, TEXT)], page))
+    let (kind, page) = if open {
+        (OPEN_METRICS, metrics.page())
+    } else {
+        (PLAIN, metrics.plain_page())
+    };
+    page.map(|page| ([(header::CONTENT_TYPE, kind)], page))
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -15,7 +15,7 @@ use crate::{
     engine::Surroundings,
     observe::{journal::Journal, metrics::Metrics},
     shutdown::Drain,
-    store::{self, Budget, Quotas, Stores},
+    store::{self, Budget, Measured, Quotas, Stores},
 };
 
 /// What outlives every reload.
@@ -206,8 +206,12 @@ fn share(
             .and_then(|last| last.shared.surroundings.stores.get(name));
         let opened = match kept {
             Some(store) => Arc::clone(store),
-            None => store::open(backend, &config.timeouts)
-                .with_context(|| format!("backends.{name} cannot be opened"))?,
+            None => {
+                let opened = store::open(backend, &config.timeouts)
+                    .with_context(|| format!("backends.{name} cannot be opened"))?;
+                let metrics = Arc::clone(&lasting.metrics);
+                Arc::new(Measured::new(opened, Arc::clone(name), metrics))
+            }
         };
         stores.insert(Arc::clone(name), opened);
     }

@@ -8,6 +8,7 @@ mod ctl;
 mod demo;
 mod explain;
 mod failure;
+mod generated;
 mod hash_password;
 mod serve;
 mod sweep;
@@ -19,7 +20,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::failure::Failure;
 
@@ -89,6 +90,17 @@ enum Command {
     Ctl(ctl::Ctl),
     /// Read a password from the terminal or from standard input and print its hash for the users file
     HashPassword,
+    /// Print what a shell completes arguments with, for its folder of completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a folder
+    Man {
+        /// The folder; made where it is missing
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Parses the arguments and runs the command.
@@ -102,6 +114,8 @@ pub fn main() -> ExitCode {
         Command::Users { command } => users::run(&command),
         Command::Ctl(arguments) => ctl::run(&arguments),
         Command::HashPassword => hash_password::run(),
+        Command::Completions { shell } => generated::completions(shell, Arguments::command()),
+        Command::Man { directory } => generated::man(&directory, Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -138,6 +152,8 @@ mod tests {
             "causeway sweep -c a.yaml",
             "causeway sweep -c a.yaml --age 60",
             "causeway hash-password",
+            "causeway completions zsh",
+            "causeway man d",
             "causeway explain -c a.yaml alice STOR /x",
             "causeway explain -c a.yaml --from ::1 --listener public --clear alice CWD /",
             "causeway users import --from shadow a b",

@@ -41,7 +41,7 @@ use tracing::Instrument;
 
 use self::{
     command::Rejection,
-    control::{Control, Incoming},
+    control::{Control, Incoming, UpgradeError},
     learn::Quirk,
     line::LineEvent,
     registry::Visit,
@@ -64,7 +64,7 @@ use crate::{
     auth::{SharedCounters, bans::Bans},
     config::{Bandwidth, Limits, Listener, Mode, Profile, Timeouts, WhenUnavailable},
     engine::Surroundings,
-    observe::metrics::{CommandLabels, HandshakeLabels, Metrics},
+    observe::metrics::{CommandLabels, HandshakeFailureLabels, HandshakeLabels, Metrics},
     shutdown::Drain,
     store::Budget,
 };
@@ -164,12 +164,14 @@ async fn open(
             .await
         {
             Ok((stream, tls, handshake)) => {
-                shared.metrics.count_handshake("control", Some(handshake));
+                shared.metrics.count_handshake("control", Ok(handshake));
                 visit.note_tls(Some(handshake.version), tls.identities());
                 (Control::encrypted(stream, timeouts.reply), Some(tls))
             }
             Err(error) => {
-                shared.metrics.count_handshake("control", None);
+                shared
+                    .metrics
+                    .count_handshake("control", Err(error.label()));
                 tracing::info!(%error, "no session");
                 return None;
             }
@@ -353,7 +355,7 @@ async fn upgrade(
             session
                 .shared
                 .metrics
-                .count_handshake("control", Some(handshake));
+                .count_handshake("control", Ok(handshake));
             tracing::debug!(
                 version = handshake.version,
                 resumed = handshake.resumed,
@@ -366,7 +368,15 @@ async fn upgrade(
             Ok(control)
         }
         Err(error) => {
-            session.shared.metrics.count_handshake("control", None);
+            let reason = match &error {
+                UpgradeError::Handshake(error) => error.label(),
+                UpgradeError::Injected => "clear_text",
+                UpgradeError::Io(_) => "gone",
+            };
+            session
+                .shared
+                .metrics
+                .count_handshake("control", Err(reason));
             tracing::info!(%error, "session ended");
             Err((End::Gone, None))
         }
@@ -396,17 +406,26 @@ async fn downgrade(
 }
 
 impl Metrics {
-    /// Counts a handshake; `None` for a failed one.
-    fn count_handshake(&self, channel: &'static str, handshake: Option<tls::Handshake>) {
-        let (version, outcome) = match handshake {
-            None => ("none", "failed"),
-            Some(handshake) if handshake.resumed => (handshake.version, "resumed"),
-            Some(handshake) => (handshake.version, "full"),
+    /// Counts a handshake, or why it failed.
+    fn count_handshake(
+        &self,
+        channel: &'static str,
+        handshake: Result<tls::Handshake, &'static str>,
+    ) {
+        if let Err(reason) = handshake {
+            let labels = HandshakeFailureLabels { channel, reason };
+            self.handshake_failures.get_or_create(&labels).inc();
+        }
+        let (version, suite, outcome) = match handshake {
+            Err(_) => ("none", "none", "failed"),
+            Ok(made) if made.resumed => (made.version, made.suite, "resumed"),
+            Ok(made) => (made.version, made.suite, "full"),
         };
         self.handshakes
             .get_or_create(&HandshakeLabels {
                 channel,
                 version,
+                suite,
                 outcome,
             })
             .inc();

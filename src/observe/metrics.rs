@@ -13,9 +13,12 @@ use prometheus_client::{
         family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
+        info::Info,
     },
     registry::{Registry, Unit},
 };
+
+use super::{process::Process, text::plain};
 
 /// Listener and how a connection was treated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,8 +37,50 @@ pub struct HandshakeLabels {
     pub channel: &'static str,
     /// `1.2`, `1.3`, `none`.
     pub version: &'static str,
+    /// Name of the cipher suite, `none` of a failed handshake.
+    pub suite: &'static str,
     /// `full`, `resumed`, `failed`.
     pub outcome: &'static str,
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeFailureLabels {
+    /// `control`, `upload`, `download`, `listing`.
+    pub channel: &'static str,
+    /// `timeout`, `gone`, `protocol`, `foreign_protocol`, `foreign_session`, `not_resumed`,
+    /// `other_certificate`, `clear_text`, `closed`.
+    pub reason: &'static str,
+}
+
+/// What a store was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreLabels {
+    /// Configured backend name.
+    pub backend: String,
+    /// `stat`, `list`, `read`, `write`, `part`, `commit` and the other methods of a store.
+    pub operation: &'static str,
+}
+
+/// What a store was asked for, and what it answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreOperationLabels {
+    /// Configured backend name.
+    pub backend: String,
+    /// As in [`StoreLabels`].
+    pub operation: &'static str,
+    /// `ok`, or the kind of the error.
+    pub outcome: &'static str,
+}
+
+/// A stretch of a transfer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PhaseLabels {
+    /// `upload`, `download`, `listing`.
+    pub direction: &'static str,
+    /// `opening`: from the command to the 150; `first_byte`: from the command to the first byte of
+    /// content; `commit`: from the end of an upload's content to the store's confirmation.
+    pub phase: &'static str,
 }
 
 /// Outcome of a login, a password check or a reload of users.
@@ -188,6 +233,8 @@ pub struct Metrics {
     pub sessions: Gauge,
     /// TLS handshakes.
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Failed TLS handshakes.
+    pub handshake_failures: Family<HandshakeFailureLabels, Counter>,
     /// Logins.
     pub logins: Family<LoginLabels, Counter>,
     /// Users of the users files.
@@ -216,6 +263,12 @@ pub struct Metrics {
     pub transfer_bytes: Family<DirectionLabels, Counter>,
     /// Seconds from the transfer command to its final reply.
     pub transfer_seconds: Family<DirectionLabels, Histogram>,
+    /// Seconds of the stretches of a transfer.
+    pub transfer_phase_seconds: Family<PhaseLabels, Histogram>,
+    /// Operations of stores.
+    pub store_operations: Family<StoreOperationLabels, Counter>,
+    /// Seconds of operations of stores.
+    pub store_seconds: Family<StoreLabels, Histogram>,
     /// Bytes that uploads hold in memory.
     pub upload_memory: Gauge,
     /// Unfinished uploads that the last sweep left in a store, running ones included.
@@ -255,11 +308,14 @@ impl Metrics {
     pub fn new() -> Arc<Self> {
         // From a listing on a local disk to an hour-long upload.
         let seconds = || Histogram::new(exponential_buckets(0.01, 4.0, 10));
+        // From a look at a local disk to the commit of many parts.
+        let short = || Histogram::new(exponential_buckets(0.001, 4.0, 10));
         let mut metrics = Self {
             registry: Registry::with_prefix("causeway"),
             connections: Family::default(),
             sessions: Gauge::default(),
             handshakes: Family::default(),
+            handshake_failures: Family::default(),
             logins: Family::default(),
             users: Gauge::default(),
             users_reloads: Family::default(),
@@ -274,6 +330,9 @@ impl Metrics {
             transfers_running: Family::default(),
             transfer_bytes: Family::default(),
             transfer_seconds: Family::new_with_constructor(seconds),
+            transfer_phase_seconds: Family::new_with_constructor(short),
+            store_operations: Family::default(),
+            store_seconds: Family::new_with_constructor(short),
             upload_memory: Gauge::default(),
             uploads_unfinished: Family::default(),
             uploads_swept: Family::default(),
@@ -296,6 +355,7 @@ impl Metrics {
         metrics.register_users();
         metrics.register_guard();
         metrics.register_journal();
+        metrics.register_stores();
         Arc::new(metrics)
     }
 
@@ -312,6 +372,11 @@ impl Metrics {
             self.sessions.clone(),
         );
         registry.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
+        registry.register(
+            "tls_handshake_failures",
+            "Failed TLS handshakes by reason",
+            self.handshake_failures.clone(),
+        );
         registry.register("logins", "Logins by outcome", self.logins.clone());
         registry.register(
             "commands",
@@ -454,6 +519,29 @@ impl Metrics {
         );
     }
 
+    fn register_stores(&mut self) {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let registry = &mut self.registry;
+        registry.register("build", "What is running", Info::new(version));
+        registry.register(
+            "store_operations",
+            "Operations of stores by outcome",
+            self.store_operations.clone(),
+        );
+        registry.register_with_unit(
+            "store_operation_duration",
+            "From an operation's begin to its answer, retries included",
+            Unit::Seconds,
+            self.store_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "transfer_phase_duration",
+            "To the 150, to the first byte, and of the commit",
+            Unit::Seconds,
+            self.transfer_phase_seconds.clone(),
+        );
+    }
+
     fn register_journal(&mut self) {
         let registry = &mut self.registry;
         registry.register(
@@ -473,10 +561,20 @@ impl Metrics {
         );
     }
 
+    /// [`Self::page`] in the older text form, for whoever does not ask for OpenMetrics.
+    pub fn plain_page(&self) -> Result<String, std::fmt::Error> {
+        self.page().map(|page| plain(&page))
+    }
+
     /// The page `/metrics` serves (OpenMetrics text).
     pub fn page(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
-        text::encode(&mut page, &self.registry)?;
+        // Without our prefix: dashboards for every process know these names.
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
+        text::encode_registry(&mut page, &self.registry)?;
+        text::encode_registry(&mut page, &process)?;
+        text::encode_eof(&mut page)?;
         Ok(page)
     }
 }

@@ -5,4 +5,6 @@ pub mod events;
 pub mod journal;
 pub mod logging;
 pub mod metrics;
+mod process;
 pub mod record;
+mod text;

@@ -6,7 +6,7 @@ use std::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::digest;
@@ -52,8 +52,20 @@ pub struct Progress {
     bytes: AtomicU64,
     /// Touched by the one task that moves the bytes, and by whoever asks at the end.
     hash: Option<Mutex<Hash>>,
+    reached: [OnceLock<Instant>; 3],
     reason: OnceLock<CancelReason>,
     cancelled: CancellationToken,
+}
+
+/// Moments of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The 150 is on its way.
+    Opened,
+    /// The first byte of content moved.
+    FirstByte,
+    /// The last byte of an upload is here.
+    Received,
 }
 
 /// SHA-256 of the bytes so far.
@@ -111,9 +123,22 @@ impl Progress {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Notes a moment; only its first time counts.
+    pub fn reach(&self, phase: Phase) {
+        let _ = self.reached[phase as usize].set(Instant::now());
+    }
+
+    /// When a moment came.
+    pub fn reached(&self, phase: Phase) -> Option<Instant> {
+        self.reached[phase as usize].get().copied()
+    }
+
     /// Counts `bytes` that moved.
     pub(super) fn moved(&self, bytes: &[u8]) {
-        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if before == 0 && !bytes.is_empty() {
+            self.reach(Phase::FirstByte);
+        }
         if let Some(hash) = &self.hash {
             let mut hash = hash.lock().unwrap_or_else(PoisonError::into_inner);
             hash.0.update(bytes);

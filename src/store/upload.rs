@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     ErrorKind, PartSizes, Result, Stat, StoreError, Upload,
     budget::{Allowance, Budget, Chunk},
-    transfer::{Failure, Progress, Wire},
+    transfer::{Failure, Phase, Progress, Wire},
 };
 
 /// How long the reply to an interrupted upload waits for the writer to end.
@@ -139,6 +139,7 @@ impl Incoming {
                 return Err(failure);
             }
         };
+        progress.reach(Phase::Received);
         // Clients that wait for our close_notify before they read the reply (Python's ssl.unwrap)
         // get it now and not after a slow commit. The file is complete: an error here is theirs.
         let _ = timeout(deadlines.stall, wire.shutdown()).await;

@@ -62,6 +62,8 @@ mod login;
 mod logins;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
+/// The metrics page, with promtool and Prometheus.
+mod metrics;
 /// Names, directories, renames, and paths that try to leave the home.
 mod names;
 /// The status page in a real Chromium.

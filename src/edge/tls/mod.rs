@@ -75,6 +75,8 @@ pub struct Tls {
 pub struct Handshake {
     /// `1.2`, `1.3`.
     pub version: &'static str,
+    /// Name of the cipher suite.
+    pub suite: &'static str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
@@ -181,6 +183,24 @@ impl Tls {
     }
 }
 
+impl HandshakeError {
+    /// Bounded label for metrics.
+    pub fn label(&self) -> &'static str {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Failed(error) => match error.kind() {
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => "gone",
+                _ => "protocol",
+            },
+            Self::ForeignProtocol => "foreign_protocol",
+            Self::ForeignSession => "foreign_session",
+            Self::NotResumed => "not_resumed",
+            Self::OtherCertificate => "other_certificate",
+        }
+    }
+}
+
 impl Handshake {
     fn of(stream: &TlsStream<TcpStream>) -> Self {
         let connection = stream.get_ref().1;
@@ -190,6 +210,10 @@ impl Handshake {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
                 _ => "other",
             },
+            suite: connection
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("other"),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         }
     }

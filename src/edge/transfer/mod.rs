@@ -36,7 +36,7 @@ use crate::{
     shutdown::Drain,
     store::{
         exchange::{Exchange, Intent, Transport, Work},
-        transfer::{CancelReason, Direction, Progress},
+        transfer::{CancelReason, Direction, Phase, Progress},
         upload::Deadlines,
     },
 };
@@ -198,6 +198,7 @@ async fn attend(
             biased;
             ending = &mut work => break ending,
             Some(()) = announced.recv() => {
+                progress.reach(Phase::Opened);
                 if control.send(&opening).await.is_err() {
                     gone = true;
                     progress.cancel(CancelReason::ControlLost);
@@ -230,6 +231,7 @@ async fn attend(
     };
     // The work can announce and end between two looks at the channel.
     if !gone && announced.try_recv().is_ok() {
+        progress.reach(Phase::Opened);
         gone = control.send(&opening).await.is_err();
     }
     (ending, aborted, gone)
@@ -252,7 +254,7 @@ async fn carry(
     prepared: Prepared,
     progress: &Arc<Progress>,
     announce: mpsc::Sender<()>,
-    count: &(dyn Fn(Option<super::tls::Handshake>) + Sync),
+    count: &(dyn Fn(Result<super::tls::Handshake, &'static str>) + Sync),
 ) -> Ending {
     let announce = async || {
         // One message fits, and one is sent; the listener of the channel lives as long as this.
@@ -266,18 +268,18 @@ async fn carry(
     let (wire, handshake) = match connected {
         Ok(connected) => connected,
         Err(error) => {
-            if matches!(
-                error,
-                DataError::Handshake(_) | DataError::ClearText | DataError::ClosedBeforeTls
-            ) {
-                count(None);
+            match &error {
+                DataError::Handshake(error) => count(Err(error.label())),
+                DataError::ClearText => count(Err("clear_text")),
+                DataError::ClosedBeforeTls => count(Err("closed")),
+                _ => {}
             }
             security_event(&error, carrier.metrics);
             return Ending::NotConnected(error);
         }
     };
-    if handshake.is_some() {
-        count(handshake);
+    if let Some(handshake) = handshake {
+        count(Ok(handshake));
     }
     let Some(engine) = carrier.engine else {
         return Ending::Engine(EngineError::Closed);

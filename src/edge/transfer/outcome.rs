@@ -16,12 +16,12 @@ use crate::{
     },
     engine::EngineError,
     observe::{
-        metrics::{DirectionLabels, Metrics, SecurityLabels, TransferLabels},
+        metrics::{DirectionLabels, Metrics, PhaseLabels, SecurityLabels, TransferLabels},
         record::{Kind, Outcome as Deed, Record},
     },
     store::{
         exchange::Outcome,
-        transfer::{Direction, Failure, Progress},
+        transfer::{Direction, Failure, Phase, Progress},
     },
 };
 
@@ -141,6 +141,7 @@ pub(super) fn conclude(
     };
     let direction = direction_label(*direction);
     let metrics = &session.shared.metrics;
+    summary.count_phases(metrics, outcome == "complete");
     metrics
         .transfers
         .get_or_create(&TransferLabels { direction, outcome })
@@ -157,6 +158,28 @@ pub(super) fn conclude(
 }
 
 impl Summary<'_> {
+    fn count_phases(&self, metrics: &Metrics, complete: bool) {
+        let direction = direction_label(self.direction);
+        let observe = |phase, seconds: f64| {
+            metrics
+                .transfer_phase_seconds
+                .get_or_create(&PhaseLabels { direction, phase })
+                .observe(seconds);
+        };
+        let since = |moment: Instant| moment.saturating_duration_since(self.started).as_secs_f64();
+        if let Some(opened) = self.progress.reached(Phase::Opened) {
+            observe("opening", since(opened));
+        }
+        if let Some(first) = self.progress.reached(Phase::FirstByte) {
+            observe("first_byte", since(first));
+        }
+        if let Some(received) = self.progress.reached(Phase::Received)
+            && complete
+        {
+            observe("commit", received.elapsed().as_secs_f64());
+        }
+    }
+
     fn complete(&self, session: &Session) {
         if let Some(record) = self.record(session, Deed::Success) {
             self.note(session, record, 226);
