@@ -347,8 +347,9 @@ fn move_files(server: &Server, sessions: &[(&str, Way)], bytes: usize) -> Vec<f6
         .collect()
 }
 
-/// Every scope of bandwidth, each way, for `seconds` each, within these parts of what is configured.
-fn bandwidth_holds(seconds: usize, least: f64, most: f64) {
+/// Every scope of bandwidth, each way, for `seconds` each: nobody ends before the part `fair` of the time,
+/// nor after `most`.
+fn bandwidth_holds(seconds: usize, fair: f64, most: f64) {
     let bytes = seconds * RATE;
     let scope = |set: fn(Builder) -> Builder, sessions: &'static [(&str, Way)], share: usize| {
         move || {
@@ -398,21 +399,21 @@ fn bandwidth_holds(seconds: usize, least: f64, most: f64) {
         let took = case.join().unwrap();
         println!("{what}: {took:.2?} s for {seconds} s of bytes");
         // All of them end when the last byte has gone: whoever ended early had more than its share.
-        for took in &took {
-            #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
-            let part = took / seconds as f64;
-            assert!(
-                (least..=most).contains(&part),
-                "{what}: {part:.3} of the time"
-            );
+        #[expect(clippy::cast_precision_loss, reason = "a few seconds")]
+        let parts: Vec<f64> = took.iter().map(|took| took / seconds as f64).collect();
+        for part in &parts {
+            assert!((fair..=most).contains(part), "{what}: {parts:.3?}");
         }
+        let last = parts.iter().copied().fold(0.0, f64::max);
+        assert!(last >= 0.9, "{what}: faster than the rate: {parts:.3?}");
     }
 }
 
-/// The short form: no faster than configured, shared fairly; a busy machine may be slower.
+/// The short form: no faster than configured, shared fairly; a busy machine may be slower, and lets one
+/// begin a moment before the others.
 #[test]
 fn bandwidth_is_held_and_shared_fairly() {
-    bandwidth_holds(3, 0.9, 1.6);
+    bandwidth_holds(3, 0.75, 1.6);
 }
 
 /// The figure that is printed: within 10 % over 30 s. `./tests/soak bandwidth`

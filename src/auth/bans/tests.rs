@@ -173,17 +173,12 @@ async fn bans_survive_a_restart_and_a_bad_file_is_no_reason_not_to_start() {
     bans.save().await;
     let again = Bans::open(policy.clone(), Metrics::new());
     assert_eq!(again.of_peer(peer).unwrap().count, 1);
-    let kept: Vec<_> = again
-        .list()
-        .into_iter()
-        .map(|ban| (ban.subject, ban.name))
-        .collect();
-    let was: Vec<_> = bans
-        .list()
-        .into_iter()
-        .map(|ban| (ban.subject, ban.name))
-        .collect();
-    assert_eq!(kept, was);
+    let by_subject = |bans: &Bans| -> std::collections::BTreeMap<_, _> {
+        let bans = bans.list().into_iter();
+        bans.map(|ban| (ban.subject, ban.name)).collect()
+    };
+    let kept = by_subject(&again);
+    assert_eq!(kept, by_subject(&bans));
     assert_eq!(kept.len(), 2);
 
     std::fs::write(&file, "{\"version\": 1, \"bans\": [").unwrap();
