@@ -15,7 +15,7 @@ use crate::{
     engine::Surroundings,
     observe::{journal::Journal, metrics::Metrics},
     shutdown::Drain,
-    store::{self, Budget, Measured, Quotas, Stores},
+    store::{self, Budget, Quotas, Stores},
 };
 
 /// What outlives every reload.
@@ -204,14 +204,12 @@ fn share(
         let kept = last
             .filter(|last| last.config.backends.get(name) == Some(backend))
             .and_then(|last| last.shared.surroundings.stores.get(name));
-        let opened = match kept {
-            Some(store) => Arc::clone(store),
-            None => {
-                let opened = store::open(backend, &config.timeouts)
-                    .with_context(|| format!("backends.{name} cannot be opened"))?;
-                let metrics = Arc::clone(&lasting.metrics);
-                Arc::new(Measured::new(opened, Arc::clone(name), metrics))
-            }
+        let opened = if let Some(store) = kept {
+            Arc::clone(store)
+        } else {
+            let metrics = Some(Arc::clone(&lasting.metrics));
+            store::open(name, backend, &config.timeouts, metrics)
+                .with_context(|| format!("backends.{name} cannot be opened"))?
         };
         stores.insert(Arc::clone(name), opened);
     }

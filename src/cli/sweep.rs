@@ -50,7 +50,7 @@ fn on_every_store(
         .build()?;
     let mut failures = Vec::new();
     for (name, backend) in &config.backends {
-        let done = match store::open(backend, &config.timeouts) {
+        let done = match store::open(name, backend, &config.timeouts, None) {
             Ok(store) => runtime.block_on(work(name, &*store)),
             Err(error) => Err(format!("backend {name} cannot be opened: {error}")),
         };

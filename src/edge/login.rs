@@ -212,6 +212,7 @@ fn banned(session: &Session) -> Next {
 }
 
 /// How a login went.
+#[derive(Clone, Copy)]
 enum Login<'a> {
     Success(Factor),
     /// With the user, if there is one.

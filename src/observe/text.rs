@@ -1,10 +1,13 @@
 //! The older text form of the metrics page (Prometheus 0.0.4), for whoever does not ask for OpenMetrics.
 
+use std::fmt::Write as _;
+
 /// `page`, in OpenMetrics, in the older form: a counter is called by the name of its samples, an info is
 /// a gauge, and neither units nor the end are named.
 pub(super) fn plain(page: &str) -> String {
     let mut plain = String::with_capacity(page.len());
     let mut help = None;
+    // Writing to a string cannot fail.
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             help = Some(rest);
@@ -17,9 +20,9 @@ pub(super) fn plain(page: &str) -> String {
             };
             let text = help.take().and_then(|help| help.split_once(' '));
             if let Some((_, text)) = text {
-                plain += &format!("# HELP {name}{suffix} {text}\n");
+                let _ = writeln!(plain, "# HELP {name}{suffix} {text}");
             }
-            plain += &format!("# TYPE {name}{suffix} {kind}\n");
+            let _ = writeln!(plain, "# TYPE {name}{suffix} {kind}");
         } else if !line.starts_with('#') {
             plain += line;
             plain += "\n";

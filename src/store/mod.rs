@@ -16,7 +16,6 @@ pub mod exchange;
 pub mod listing;
 mod listing_cache;
 mod local;
-mod measured;
 mod memory;
 mod object;
 mod quota;
@@ -44,7 +43,6 @@ pub use self::budget::Budget;
 pub use self::digest::Hasher;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
-pub use self::measured::Measured;
 pub use self::memory::MemoryStore;
 pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
@@ -54,14 +52,20 @@ pub use self::watched::{LastResults, Watched};
 use crate::{
     access::StoreKey,
     config::{Backend, Checksum, GcsBackend, GcsDriver, Timeouts},
+    observe::metrics::Metrics,
 };
 
-/// Opens a configured backend. Blocks on the local file system; meant for start-up.
+/// Opens a configured backend, counted in `metrics` if there are any. Blocks on the local file system; meant for start-up.
 ///
 /// # Errors
 /// A directory that is missing or not writable, or settings that make no client. A bucket is not
 /// asked yet.
-pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
+pub fn open(
+    name: &Arc<str>,
+    backend: &Backend,
+    timeouts: &Timeouts,
+    metrics: Option<Arc<Metrics>>,
+) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match backend {
         Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
         Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
@@ -73,7 +77,7 @@ pub fn open(backend: &Backend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
         Backend::Memory(backend) => Arc::new(MemoryStore::open(backend)),
         Backend::OpenDal(backend) => Arc::new(ObjectStore::open_other(backend, timeouts)?),
     };
-    Ok(Arc::new(Watched::new(store)))
+    Ok(Arc::new(Watched::new(store, Arc::clone(name), metrics)))
 }
 
 #[cfg(feature = "unftp-sbe-gcs")]

@@ -1,12 +1,14 @@
-//! [`Watched`]: a store that remembers how its last requests went, for readiness and the status page.
+//! [`Watched`]: a store whose operations are counted, timed and remembered: for the metrics, for
+//! readiness and for the status page.
 //!
-//! Owns no policy: everything goes through to the store inside. What a client caused (no such file,
+//! Owns no policy: everything goes through to the store inside. One operation may be several requests
+//! with their retries; what is timed is what a client waits for. What a client caused (no such file,
 //! directory not empty …) is a healthy answer; what only an operator can cure is not.
 
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -17,13 +19,26 @@ use super::{
     Abilities, Entry, ErrorKind, NewFile, PartSizes, Result, Stat, Store, StoreError, Swept, Total,
     Upload,
 };
-use crate::access::StoreKey;
+use crate::{
+    access::StoreKey,
+    config::Checksum,
+    observe::metrics::{Metrics, StoreLabels, StoreOperationLabels},
+};
 
-/// A store and its health.
+/// A store and what is known about it.
 #[derive(Debug)]
 pub struct Watched {
     store: Arc<dyn Store>,
+    notes: Notes,
+}
+
+/// Where the operations of one backend are written down.
+#[derive(Clone, Debug)]
+struct Notes {
+    backend: Arc<str>,
     health: Arc<Health>,
+    /// `None` where nobody serves metrics.
+    metrics: Option<Arc<Metrics>>,
 }
 
 /// How the last requests of a store went. Cheap to update: a lock for a few moves.
@@ -82,43 +97,75 @@ fn is_fault(error: &StoreError) -> bool {
     )
 }
 
-impl Watched {
-    /// Watches `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self {
-            store,
-            health: Arc::default(),
+impl Notes {
+    async fn take<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let begin = Instant::now();
+        let done = work.await;
+        self.health.note(&done);
+        if let Some(metrics) = &self.metrics {
+            let outcome = match &done {
+                Ok(_) => "ok",
+                Err(error) => error.kind().label(),
+            };
+            let backend = self.backend.to_string();
+            let seconds = begin.elapsed().as_secs_f64();
+            let labels = StoreLabels {
+                backend: backend.clone(),
+                operation,
+            };
+            metrics
+                .store_seconds
+                .get_or_create(&labels)
+                .observe(seconds);
+            let labels = StoreOperationLabels {
+                backend,
+                operation,
+                outcome,
+            };
+            metrics.store_operations.get_or_create(&labels).inc();
         }
+        done
     }
+}
 
-    async fn note<T>(&self, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let result = request.await;
-        self.health.note(&result);
-        result
+impl Watched {
+    /// Watches `store`, the backend of the name `backend`.
+    pub fn new(store: Arc<dyn Store>, backend: Arc<str>, metrics: Option<Arc<Metrics>>) -> Self {
+        let notes = Notes {
+            backend,
+            health: Arc::default(),
+            metrics,
+        };
+        Self { store, notes }
     }
 
     async fn watch(
         &self,
+        operation: &'static str,
         begin: impl Future<Output = Result<Box<dyn Upload>>> + Send,
     ) -> Result<Box<dyn Upload>> {
-        let upload = self.note(begin).await?;
-        let health = Arc::clone(&self.health);
-        Ok(Box::new(WatchedUpload { upload, health }))
+        let upload = self.notes.take(operation, begin).await?;
+        let notes = self.notes.clone();
+        Ok(Box::new(WatchedUpload { upload, notes }))
     }
 }
 
 #[async_trait]
 impl Store for Watched {
     fn health(&self) -> LastResults {
-        self.health.last()
+        self.notes.health.last()
     }
 
     async fn stat(&self, key: &StoreKey) -> Result<Stat> {
-        self.note(self.store.stat(key)).await
+        self.notes.take("stat", self.store.stat(key)).await
     }
 
     async fn list(&self, directory: &StoreKey) -> Result<BoxStream<'static, Result<Entry>>> {
-        self.note(self.store.list(directory)).await
+        self.notes.take("list", self.store.list(directory)).await
     }
 
     async fn read(
@@ -127,15 +174,17 @@ impl Store for Watched {
         offset: u64,
         stat: &Stat,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.note(self.store.read(key, offset, stat)).await
+        self.notes
+            .take("read", self.store.read(key, offset, stat))
+            .await
     }
 
     async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
-        self.watch(self.store.write(key, file)).await
+        self.watch("write", self.store.write(key, file)).await
     }
 
     async fn survey(&self, key: &StoreKey) -> Result<Option<Stat>> {
-        self.note(self.store.survey(key)).await
+        self.notes.take("survey", self.store.survey(key)).await
     }
 
     async fn write_kept(
@@ -144,51 +193,63 @@ impl Store for Watched {
         file: NewFile,
         user: &str,
     ) -> Result<Box<dyn Upload>> {
-        self.watch(self.store.write_kept(key, file, user)).await
+        self.watch("write", self.store.write_kept(key, file, user))
+            .await
     }
 
     async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
-        self.note(self.store.kept(key, user)).await
+        self.notes.take("kept", self.store.kept(key, user)).await
     }
 
     async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
-        self.watch(self.store.resume(key, user, offset)).await
+        self.watch("resume", self.store.resume(key, user, offset))
+            .await
     }
 
     async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {
-        self.note(self.store.forget(key, user)).await
+        self.notes
+            .take("forget", self.store.forget(key, user))
+            .await
     }
 
     async fn sweep(&self, age: Duration) -> Result<Swept> {
-        self.note(self.store.sweep(age)).await
+        self.notes.take("sweep", self.store.sweep(age)).await
     }
 
     async fn total(&self, directory: &StoreKey) -> Result<Total> {
-        self.note(self.store.total(directory)).await
+        self.notes.take("total", self.store.total(directory)).await
     }
 
     async fn advice(&self) -> Result<Vec<String>> {
-        self.note(self.store.advice()).await
+        self.notes.take("advice", self.store.advice()).await
     }
 
     async fn remove_file(&self, key: &StoreKey) -> Result<()> {
-        self.note(self.store.remove_file(key)).await
+        self.notes
+            .take("remove_file", self.store.remove_file(key))
+            .await
     }
 
     async fn make_directory(&self, key: &StoreKey) -> Result<()> {
-        self.note(self.store.make_directory(key)).await
+        self.notes
+            .take("make_directory", self.store.make_directory(key))
+            .await
     }
 
     async fn make_directories(&self, key: &StoreKey) -> Result<()> {
-        self.note(self.store.make_directories(key)).await
+        self.notes
+            .take("make_directory", self.store.make_directories(key))
+            .await
     }
 
     async fn remove_directory(&self, key: &StoreKey) -> Result<()> {
-        self.note(self.store.remove_directory(key)).await
+        self.notes
+            .take("remove_directory", self.store.remove_directory(key))
+            .await
     }
 
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
-        self.note(self.store.rename(from, to)).await
+        self.notes.take("rename", self.store.rename(from, to)).await
     }
 
     fn abilities(&self) -> Abilities {
@@ -196,17 +257,24 @@ impl Store for Watched {
     }
 
     async fn set_modified(&self, key: &StoreKey, time: SystemTime) -> Result<()> {
-        self.note(self.store.set_modified(key, time)).await
+        self.notes
+            .take("set_modified", self.store.set_modified(key, time))
+            .await
+    }
+
+    async fn checksum(&self, key: &StoreKey, checksum: Checksum) -> Result<Option<(u64, String)>> {
+        let work = self.store.checksum(key, checksum);
+        self.notes.take("checksum", work).await
     }
 
     async fn available(&self) -> Result<Option<u64>> {
-        self.note(self.store.available()).await
+        self.notes.take("available", self.store.available()).await
     }
 }
 
 struct WatchedUpload {
     upload: Box<dyn Upload>,
-    health: Arc<Health>,
+    notes: Notes,
 }
 
 #[async_trait]
@@ -220,16 +288,15 @@ impl Upload for WatchedUpload {
     }
 
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
-        let result = self.upload.write(part).await;
-        self.health.note(&result);
-        result
+        self.notes.take("part", self.upload.write(part)).await
     }
 
     async fn commit(self: Box<Self>, last: Vec<Bytes>) -> Result<Stat> {
-        let result = self.upload.commit(last).await;
-        self.health.note(&result);
-        result
+        let Self { upload, notes } = *self;
+        notes.take("commit", upload.commit(last)).await
     }
+
+    // What fails in these two is in the log.
 
     async fn abort(self: Box<Self>) {
         self.upload.abort().await;

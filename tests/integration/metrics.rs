@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{Raw, Server, Store, Version, http, http_get, run_with_input, until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that has done a little of everything.
 fn busy(store: &Store) -> Server {

@@ -166,7 +166,7 @@ mod tests {
         AuditFile {
             path: directory.join("audit.jsonl"),
             rotate_bytes: 100,
-            rotate_age: Duration::from_secs(3600),
+            rotate_age: Duration::from_hours(1),
             keep_files: 2,
             sync: AuditSync::Batch,
         }

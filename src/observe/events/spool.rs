@@ -214,12 +214,12 @@ mod tests {
         assert!(first.ends_with("-0a.json"), "{first}");
         assert_eq!(attempts.count, 1);
         assert_eq!(spool.read(&first).unwrap(), "{\"n\":1}");
-        assert!(age(&first) < Duration::from_secs(60));
+        assert!(age(&first) < Duration::from_mins(1));
         let Turn::Deliver(second, _) = spool.next(now) else {
             panic!("both may be on their way")
         };
         assert!(matches!(spool.next(now), Turn::Rest(None)));
-        spool.postpone(&first, Duration::from_secs(60));
+        spool.postpone(&first, Duration::from_mins(1));
         spool.remove(&second);
         assert!(matches!(spool.next(now), Turn::Rest(Some(_))));
         spool.bury("{\"n\":1}", "nobody \"there\"").unwrap();
