@@ -73,7 +73,7 @@ impl Readiness {
                     detail: match validity {
                         Validity::Expired => "has expired".to_owned(),
                         Validity::Ending(days) => format!("expires in {days} days"),
-                        Validity::Good => "valid".to_owned(),
+                        Validity::Good => format!("valid until {}", day(certificate.not_after)),
                     },
                 });
             }
@@ -115,6 +115,15 @@ impl Readiness {
         }
         text + if self.ready { "ready\n" } else { "not ready\n" }
     }
+}
+
+/// The day of a moment in unix time.
+fn day(seconds: i64) -> String {
+    let moment = time::OffsetDateTime::from_unix_timestamp(seconds);
+    moment.map_or_else(
+        |_| "a far day".to_owned(),
+        |moment| moment.date().to_string(),
+    )
 }
 
 /// `ok` or `draining` for the balancer; `?verbose` for people, who need the token where there is one.

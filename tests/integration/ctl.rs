@@ -121,7 +121,9 @@ fn ctl_says_what_is_wrong_with_address_token_and_files() {
     let (code, why) = complains(ctl(&server, &["--token-file", "/nonexistent", "sessions"]));
     assert_eq!(code, 1);
     assert!(why.contains("token file /nonexistent"), "{why}");
-    let (code, why) = complains(ctl(&server, &["--url", "http://127.0.0.1:1", "sessions"]));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+    command.args(["ctl", "--url", "http://127.0.0.1:1", "sessions"]);
+    let (code, why) = complains(command);
     assert_eq!(code, 1);
     assert!(why.contains("no answer from http://127.0.0.1:1/"), "{why}");
     let (_, why) = complains(ctl(&server, &["top"]));
@@ -212,13 +214,7 @@ fn ctl_top_draws_on_a_terminal_and_ends_with_q() {
     let input = Stdio::from(fs::File::open(&keys).unwrap());
     let (status, stdout, stderr) = run_with_input(command, input, Duration::from_mins(1));
     assert!(status.success(), "{stdout}{stderr}");
-    for word in [
-        "alice",
-        "throughput",
-        "recent failures",
-        "q quit",
-        "127.0.0.1",
-    ] {
+    for word in ["alice", "throughput", "recent", "q quit", "127.0.0.1"] {
         assert!(stdout.contains(word), "{word}: {stdout:?}");
     }
     // It leaves the other screen it drew on.
@@ -228,7 +224,11 @@ fn ctl_top_draws_on_a_terminal_and_ends_with_q() {
 #[test]
 fn ctl_lists_adds_and_lifts_bans() {
     let store = Store::local();
-    let server = start(&store);
+    // The harness's own address is safe elsewhere: here it is not.
+    let server = Server::with(&store)
+        .set("/admin/token", TOKEN)
+        .set("/bans", json!({"safe_networks": []}))
+        .start();
     assert_eq!(says(&server, &["bans"]), "nobody is banned\n");
     let added = says(&server, &["bans", "add", "user:alice", "--seconds", "600"]);
     assert!(

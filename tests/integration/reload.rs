@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{End, Raw, Server, Store, Version, bytes, on_each_store, until};
 
+/// Bytes of the file that is downloaded.
+const DOWN: usize = 24 << 20;
+
 on_each_store!(reload_while_20_transfers_run_disturbs_none);
 
 /// What a reload answers.
@@ -16,7 +19,8 @@ fn reload(server: &Server) -> (Value, Value) {
 }
 
 fn reload_while_20_transfers_run_disturbs_none(store: &Store) {
-    store.put("alice/down", &bytes(7, 1 << 20));
+    // More than the sockets take in: the downloads wait for their clients.
+    store.put("alice/down", &bytes(7, DOWN));
     let server = Server::start(store);
     let content = bytes(8, 300_000);
     let mut uploads: Vec<_> = (0..15)
@@ -76,10 +80,10 @@ fn reload_while_20_transfers_run_disturbs_none(store: &Store) {
     }
     for (mut raw, mut data) in downloads {
         let (down, end) = data.read_all();
-        assert_eq!((down.len(), end), (1 << 20, End::CloseNotify));
+        assert_eq!((down.len(), end), (DOWN, End::CloseNotify));
         raw.reply().expect(226);
     }
-    let mut stored = vec![("alice/down".to_owned(), bytes(7, 1 << 20))];
+    let mut stored = vec![("alice/down".to_owned(), bytes(7, DOWN))];
     for (index, (mut raw, data)) in uploads.into_iter().enumerate() {
         assert_eq!(data.finish(), End::CloseNotify);
         raw.reply().expect(226);
