@@ -202,7 +202,8 @@ def read_body(handler):
         return body
     if (handler.headers.get("Transfer-Encoding") or "").lower() != "chunked":
         return None
-    body = b""
+    # Not bytes: adding to those copies all that came before.
+    body = bytearray()
     while True:
         line = handler.rfile.readline()
         if not line.endswith(b"\n"):
@@ -212,7 +213,7 @@ def read_body(handler):
         if len(chunk) < size + 2:
             raise ConnectionError("the body broke off")
         if size == 0:
-            return body
+            return bytes(body)
         body += chunk[:-2]
 
 

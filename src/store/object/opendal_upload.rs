@@ -256,8 +256,13 @@ impl OpenDalUpload {
     /// Puts the bytes that are read from the present object in front of the new ones. Not before the
     /// 150: a client waits for bytes to move, not for a reply.
     async fn put_base(&mut self) -> Result<()> {
-        let Kept::Read(mut old) = std::mem::replace(&mut self.base, Kept::Nothing) else {
-            return Ok(());
+        let mut old = match std::mem::replace(&mut self.base, Kept::Nothing) {
+            Kept::Read(old) => old,
+            // Its turn comes when the tail is stored.
+            composed => {
+                self.base = composed;
+                return Ok(());
+            }
         };
         let mut part = Vec::new();
         let mut bytes = 0;

@@ -18,6 +18,9 @@ pub(super) const RETRIES: u32 = 10;
 /// Between two tries at most.
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(10);
 
+/// Between the first two.
+const RETRY_MIN_DELAY: Duration = Duration::from_millis(200);
+
 /// The HTTP clients of one backend.
 pub(super) struct Transport {
     /// For looks, listings and reads.
@@ -115,8 +118,9 @@ fn layered(plain: Operator, each: Duration) -> Operator {
         .layer(
             RetryLayer::new()
                 .with_jitter()
-                .with_min_delay(Duration::from_millis(200))
-                .with_max_delay(RETRY_DELAY)
+                .with_min_delay(RETRY_MIN_DELAY)
+                // Who gives a try little time does not want to wait long for the next one either.
+                .with_max_delay(RETRY_DELAY.min(each.max(RETRY_MIN_DELAY)))
                 .with_max_times(RETRIES as usize),
         )
 }

@@ -249,7 +249,7 @@ fn o30_errors_of_the_store(bench: &mut Bench<'_>) -> Cell {
         let server = Server::with(&Store::Memory)
             .set("/backends/main", backend.clone())
             .set("/timeouts/store_seconds", 4)
-            .set("/timeouts/commit_seconds", 12)
+            .set("/timeouts/commit_seconds", 4)
             .start();
         let mut raw = Raw::explicit(&server);
         assert_eq!(failing_upload(&mut raw, size), code, "{backend}");
