@@ -121,6 +121,15 @@ fn s47_hostile_keys(bench: &mut Bench<'_>) -> Cell {
         Place::Fs => &["a\r\n226 forged", "b\nc", "\u{85}d", "tab\there"],
         // Their clients resolve `..` themselves, or refuse what XML cannot hold.
         Place::Azblob => &["tab\there", "\u{85}d"],
+        // It has no route for a line feed (404).
+        Place::S3Moto => &[
+            "\u{85}d",
+            "tab\there",
+            "../up",
+            "./dot",
+            "d//empty",
+            "x/../../y",
+        ],
         _ => &[
             "a\r\n226 forged",
             "b\nc",
