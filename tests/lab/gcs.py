@@ -24,6 +24,8 @@ lock = threading.RLock()
 # XML multipart uploads under way: id -> (bucket, name, headers, {number: bytes}).
 uploads = {}
 storage = Storage(use_memory_fs=True)
+# Every change would write down all there is, which nobody reads: it all lies in memory.
+storage._write_config_to_file = lambda: None
 
 
 def generation(bucket, name):
