@@ -4,13 +4,14 @@ mod build;
 mod reload;
 mod supervisor;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::{net::TcpListener, signal::unix::Signal, sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::reload::ConfigFile;
 use self::{build::Lasting, reload::Reloader};
 use crate::{
     admin::{Admin, DrainOrder, Levers, Orders},
@@ -30,7 +31,7 @@ pub struct App {
     listeners: Vec<Listening>,
     hangup: Option<Signal>,
     /// Looked at when something asks for a reload.
-    file: Option<PathBuf>,
+    file: Option<ConfigFile>,
     admin: Option<(TcpListener, Admin)>,
     orders: Orders,
     addresses: Vec<(Arc<str>, SocketAddr)>,
@@ -97,7 +98,7 @@ impl App {
     /// Looks at everything in and behind the configuration `file` when it changes and at once when
     /// `hangup` comes. Without a file only certificates are looked at.
     #[must_use]
-    pub fn reload_from(self, file: Option<PathBuf>, hangup: Option<Signal>) -> Self {
+    pub fn reload_from(self, file: Option<ConfigFile>, hangup: Option<Signal>) -> Self {
         Self {
             hangup,
             file,

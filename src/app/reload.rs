@@ -4,7 +4,10 @@
 //! it began with; what only a restart can change is named and stays as it was. When a changed file is
 //! looked at: [`crate::watch`].
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use futures_util::future::join_all;
@@ -30,17 +33,44 @@ pub(super) struct Reloader {
     seen: Option<Seen>,
 }
 
+/// A configuration file that is looked at while the server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    path: PathBuf,
+    /// What it held before it was loaded.
+    digest: Option<[u8; 32]>,
+}
+
+impl ConfigFile {
+    /// To be called before the file is loaded: a change in between is then seen as one.
+    pub fn before_loading(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            digest: look(path),
+        }
+    }
+}
+
+fn look(file: &Path) -> Option<[u8; 32]> {
+    let content = std::fs::read(file).ok()?;
+    digest(&SHA256, &content).as_ref().try_into().ok()
+}
+
 impl Reloader {
     pub(super) fn new(
         current: Current,
-        file: Option<PathBuf>,
+        file: Option<ConfigFile>,
         admin_tls: Option<Arc<Tls>>,
     ) -> Self {
+        let (file, seen) = match file {
+            Some(ConfigFile { path, digest }) => (Some(path), digest.map(Seen::first)),
+            None => (None, None),
+        };
         Self {
             current,
             file,
             admin_tls,
-            seen: None,
+            seen,
         }
     }
 
@@ -51,7 +81,6 @@ impl Reloader {
         mut hangup: Option<Signal>,
     ) {
         let drain = self.current.load().shared.drain.clone();
-        self.seen = self.look().await.map(Seen::first);
         loop {
             let serving = self.current.load_full();
             let networks = serving
@@ -118,9 +147,8 @@ impl Reloader {
     /// replacement.
     async fn look(&self) -> Option<[u8; 32]> {
         let file = self.file.clone()?;
-        let read = tokio::task::spawn_blocking(move || std::fs::read(file)).await;
-        let content = read.ok()?.ok()?;
-        digest(&SHA256, &content).as_ref().try_into().ok()
+        let look = tokio::task::spawn_blocking(move || look(&file)).await;
+        look.ok()?
     }
 
     /// Whether the configuration file is to be loaded.

@@ -1,25 +1,20 @@
 //! `causeway serve`: configuration → logging → runtime → bind → run → drain.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::anyhow;
 use tokio::sync::Mutex;
 
 use super::Failure;
 use crate::{
-    app::App,
+    app::{App, ConfigFile},
     config::Config,
     observe,
     shutdown::{Signals, hangups},
 };
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
-    let hangup = Hangup::Reloads(file.to_owned());
+    let hangup = Hangup::Reloads(ConfigFile::before_loading(file));
     start(Config::load(file)?, hangup, |_| Ok(()))
 }
 
@@ -27,7 +22,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hangup {
     /// This configuration and everything it names is looked at, as is the custom of servers.
-    Reloads(PathBuf),
+    Reloads(ConfigFile),
     /// The terminal is gone, and the process with it.
     Ends,
 }

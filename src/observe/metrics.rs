@@ -252,7 +252,7 @@ pub struct Metrics {
     /// 1 while the counters of several replicas can be reached.
     pub shared_counters_up: Gauge,
     /// Requests to them that failed.
-    pub shared_counter_failures: Counter,
+    pub shared_store_failures: Counter,
     /// Commands answered.
     pub commands: Family<CommandLabels, Counter>,
     /// Transfers ended.
@@ -324,7 +324,7 @@ impl Metrics {
             bans_started: Family::default(),
             transfers_refused: Counter::default(),
             shared_counters_up: Gauge::default(),
-            shared_counter_failures: Counter::default(),
+            shared_store_failures: Counter::default(),
             commands: Family::default(),
             transfers: Family::default(),
             transfers_running: Family::default(),
@@ -502,9 +502,9 @@ impl Metrics {
             self.shared_counters_up.clone(),
         );
         registry.register(
-            "shared_counter_failures",
+            "shared_store_failures",
             "Requests to the counters of several replicas that failed",
-            self.shared_counter_failures.clone(),
+            self.shared_store_failures.clone(),
         );
         registry.register("bans", "Bans of now by kind of subject", self.bans.clone());
         registry.register(

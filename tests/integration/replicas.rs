@@ -88,7 +88,7 @@ fn guesses_spread_over_replicas_are_counted_together() {
     assert_eq!(codes[10..], [421; 2], "{codes:?}");
     assert_eq!(attempt(&servers[1], "127.0.0.4", "alice", PASSWORD), 230);
     assert_eq!(attempt(&servers[0], "127.0.0.2", "alice", PASSWORD), 421);
-    assert!(servers[0].metric("causeway_shared_counter_failures_total", &[]) >= 1.0);
+    assert!(servers[0].metric("causeway_shared_store_failures_total", &[]) >= 1.0);
     // Back, and empty: the replicas bring their bans along.
     redis.resume();
     servers.iter().for_each(connected);

@@ -270,7 +270,7 @@ impl SharedCounters {
 
     /// Notes that the store is away; the next period tries again.
     fn lost(&self, error: &RedisError) {
-        self.metrics.shared_counter_failures.inc();
+        self.metrics.shared_store_failures.inc();
         self.metrics.shared_counters_up.set(0);
         let mut connection = self
             .connection
