@@ -214,7 +214,7 @@ fn ctl_top_draws_on_a_terminal_and_ends_with_q() {
     let input = Stdio::from(fs::File::open(&keys).unwrap());
     let (status, stdout, stderr) = run_with_input(command, input, Duration::from_mins(1));
     assert!(status.success(), "{stdout}{stderr}");
-    for word in ["alice", "throughput", "recent", "q quit", "127.0.0.1"] {
+    for word in ["alice", "throughput", "recent", "quit", "127.0.0.1"] {
         assert!(stdout.contains(word), "{word}: {stdout:?}");
     }
     // It leaves the other screen it drew on.
