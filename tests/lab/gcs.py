@@ -7,6 +7,7 @@ whose body breaks off, which store nothing (the emulator takes them for complete
 are left out of a listing, and a range behind the end is 416, as Google answers.
 """
 
+import base64
 import functools
 import json
 import sys
@@ -89,10 +90,13 @@ def list_objects(request, response, _storage):
     rows = sorted([(item["name"], 1, item) for item in items] + [(p, 0, p) for p in prefixes], key=lambda row: row[:2])
     after, most = query.get("pageToken"), int(query.get("maxResults", 1000))
     if after:
+        after = base64.urlsafe_b64decode(after).decode()
         rows = [row for row in rows if f"{row[0]} {row[1]}" > after]
     answer = {"kind": "storage#objects"}
     if len(rows) > most:
-        answer["nextPageToken"] = f"{rows[most - 1][0]} {rows[most - 1][1]}"
+        last = f"{rows[most - 1][0]} {rows[most - 1][1]}"
+        # As Google's: clients put it into their address as it is.
+        answer["nextPageToken"] = base64.urlsafe_b64encode(last.encode()).decode()
     rows = rows[:most]
     found = {"prefixes": [row[2] for row in rows if row[1] == 0], "items": [row[2] for row in rows if row[1] == 1]}
     answer.update({key: value for key, value in found.items() if value})
