@@ -1,6 +1,9 @@
 //! Transfers that end well, badly, in the middle, or at an offset: reply codes and stored bytes.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Data, End, Raw, Server, Store, Version, bytes, on_each_store, until};
 
@@ -456,22 +459,42 @@ fn fin_ends_an_upload_where_the_listener_says_so() {
 
 #[test]
 fn s28_cut_uploads_leak_no_descriptors() {
+    cut_uploads(60);
+}
+
+#[test]
+#[ignore = "minutes long: tests/soak runs it"]
+fn s28_ten_thousand_cut_uploads_leak_no_descriptors() {
+    cut_uploads(10_000);
+}
+
+/// Cuts `count` uploads by a reset, each after another number of bytes, from four sessions at once.
+fn cut_uploads(count: usize) {
+    const SESSIONS: usize = 4;
     let store = Store::local();
     let server = Server::start(&store);
-    let round = || {
+    let content = bytes(1, 100_000);
+    let cut = |session: usize, count: usize| {
         let mut raw = Raw::explicit(&server);
-        for _ in 0..20 {
-            let mut data = raw.begin_upload("STOR file");
-            data.write(&bytes(1, 100_000)).unwrap();
+        for number in 0..count {
+            let mut data = raw.begin_upload(&format!("STOR file{session}"));
+            // Below 100,000 bytes.
+            let sent = (number * 7_919 + session * 104_729) % content.len();
+            data.write(&content[..sent]).unwrap();
             data.reset();
             raw.reply().expect_any(&[426, 451]);
         }
         raw.expect("QUIT", 221);
     };
-    round();
+    // What a first upload allocates for good is no leak.
+    cut(0, 20);
     let before = server.descriptors();
-    round();
-    round();
+    thread::scope(|scope| {
+        for session in 0..SESSIONS {
+            let cut = &cut;
+            scope.spawn(move || cut(session, count / SESSIONS));
+        }
+    });
     until(
         Duration::from_secs(10),
         "descriptors are given back",

@@ -1,5 +1,5 @@
 //! One behaviour suite over every store: a local directory, the S3 stand-in `s3s-fs` in this process,
-//! and a real gateway where `CAUSEWAY_TEST_S3` names one (`endpoint,access,secret`; see LAB.md).
+//! and a real gateway where `CAUSEWAY_TEST_S3` names one (`endpoint,access,secret`, as `tests/lab/rgw.sh` prints it).
 //!
 //! What a stand-in cannot do is said by [`Lab::can`] and printed, never skipped in silence.
 
