@@ -74,9 +74,11 @@ install_stand_ins() {
 # The driver of the browser that looks at the status page.
 install_browser_driver() {
     local home=$PWD/tests/.clients/page
-    [ -d "$home/node_modules/playwright-core" ] && return
+    # The newest that runs on Debian 12's Node.js 18.
+    local version=1.52.0
+    [ "$(jq -r .version "$home/node_modules/playwright-core/package.json" 2> /dev/null)" = $version ] && return
     mkdir -p "$home"
-    npm install --silent --no-audit --no-fund --no-save --prefix "$home" playwright-core@1.65
+    npm install --silent --no-audit --no-fund --no-save --prefix "$home" playwright-core@$version
 }
 
 install_nextest() {
