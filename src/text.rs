@@ -6,7 +6,7 @@ pub fn bytes(count: u64) -> String {
     rate(count as f64)
 }
 
-/// As [`bytes`], for what is no whole number.
+/// As [`bytes()`], for what is no whole number.
 pub fn rate(mut value: f64) -> String {
     if value < 1024.0 {
         return format!("{value:.0} B");

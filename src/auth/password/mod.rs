@@ -1,4 +1,4 @@
-//! [`Hash`]: a password hash as operators have them, from argon2id down to what old machines hold.
+//! [`enum@Hash`]: a password hash as operators have them, from argon2id down to what old machines hold.
 //!
 //! Owns parsing, the bounds of what one check may cost, and the check. Errors never repeat a hash.
 
