@@ -240,89 +240,63 @@ impl Reloader {
 
 /// Puts the old values of everything that is bound at the start back into `new`, and names them.
 fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<String>) {
-    let mut keep = |path: String, changed: bool| {
-        if changed {
-            named.push(path);
-        }
-        changed
-    };
-    if keep("admin".to_owned(), new.admin != old.admin) {
-        new.admin.clone_from(&old.admin);
+    keep(named, "admin", &mut new.admin, &old.admin);
+    keep(named, "bans", &mut new.bans, &old.bans);
+    keep(
+        named,
+        "shared_counters",
+        &mut new.shared_counters,
+        &old.shared_counters,
+    );
+    keep(named, "audit", &mut new.audit, &old.audit);
+    keep(named, "events", &mut new.events, &old.events);
+    keep(named, "log", &mut new.log, &old.log);
+    macro_rules! keep_limits {
+        ($($limit:ident),* $(,)?) => {
+            $(keep(
+                named,
+                concat!("limits.", stringify!($limit)),
+                &mut new.limits.$limit,
+                &old.limits.$limit,
+            );)*
+        };
     }
-    if keep("bans".to_owned(), new.bans != old.bans) {
-        new.bans.clone_from(&old.bans);
-    }
-    if keep(
-        "shared_counters".to_owned(),
-        new.shared_counters != old.shared_counters,
-    ) {
-        new.shared_counters.clone_from(&old.shared_counters);
-    }
-    if keep("audit".to_owned(), new.audit != old.audit) {
-        new.audit.clone_from(&old.audit);
-    }
-    if keep("events".to_owned(), new.events != old.events) {
-        new.events.clone_from(&old.events);
-    }
-    if keep("log".to_owned(), new.log != old.log) {
-        new.log = old.log.clone();
-    }
-    let (limits, before) = (&mut new.limits, &old.limits);
-    if keep(
-        "limits.connections".to_owned(),
-        limits.connections != before.connections,
-    ) {
-        limits.connections = before.connections;
-    }
-    if keep(
-        "limits.connections_per_address".to_owned(),
-        limits.connections_per_address != before.connections_per_address,
-    ) {
-        limits.connections_per_address = before.connections_per_address;
-    }
-    if keep(
-        "limits.connections_per_network".to_owned(),
-        limits.connections_per_network != before.connections_per_network,
-    ) {
-        limits.connections_per_network = before.connections_per_network;
-    }
-    if keep(
-        "limits.connections_per_minute_per_address".to_owned(),
-        limits.connections_per_minute_per_address != before.connections_per_minute_per_address,
-    ) {
-        limits.connections_per_minute_per_address = before.connections_per_minute_per_address;
-    }
-    if keep(
-        "limits.connections_per_minute_per_network".to_owned(),
-        limits.connections_per_minute_per_network != before.connections_per_minute_per_network,
-    ) {
-        limits.connections_per_minute_per_network = before.connections_per_minute_per_network;
-    }
-    if keep(
-        "limits.upload_memory_bytes".to_owned(),
-        limits.upload_memory_bytes != before.upload_memory_bytes,
-    ) {
-        limits.upload_memory_bytes = before.upload_memory_bytes;
-    }
-    for listener in &mut new.listeners {
+    keep_limits!(
+        connections,
+        connections_per_address,
+        connections_per_network,
+        connections_per_minute_per_address,
+        connections_per_minute_per_network,
+        upload_memory_bytes,
+    );
+    new.listeners.retain_mut(|listener| {
+        let path = format!("listeners.{}.address", listener.name);
         let before = old.listeners.iter().find(|old| old.name == listener.name);
-        let moved = before.is_none_or(|old| old.address != listener.address);
-        if keep(format!("listeners.{}.address", listener.name), moved)
-            && let Some(before) = before
-        {
-            listener.address = before.address;
+        match before {
+            Some(before) => keep(named, path, &mut listener.address, &before.address),
+            // A new one cannot be bound.
+            None => named.push(path),
         }
-    }
-    let is_there =
-        |config: &Config, name: &str| config.listeners.iter().any(|one| &*one.name == name);
-    new.listeners.retain(|one| is_there(old, &one.name));
+        before.is_some()
+    });
     for gone in &old.listeners {
-        if keep(
-            format!("listeners.{}", gone.name),
-            !is_there(new, &gone.name),
-        ) {
+        if new.listeners.iter().all(|one| one.name != gone.name) {
+            named.push(format!("listeners.{}", gone.name));
             new.listeners.push(gone.clone());
         }
+    }
+}
+
+/// Puts `old` back over `new`, and names the key, if they differ.
+fn keep<T: Clone + PartialEq>(
+    named: &mut Vec<String>,
+    path: impl Into<String>,
+    new: &mut T,
+    old: &T,
+) {
+    if new != old {
+        named.push(path.into());
+        new.clone_from(old);
     }
 }
 
