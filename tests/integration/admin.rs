@@ -30,7 +30,7 @@ fn kicked_session_gets_421_and_its_upload_leaves_nothing(store: &Store) {
     store.put("alice/file", b"old");
     let server = Server::start(store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(&bytes(3, 9 << 20)).unwrap();
     let transfer = until(Duration::from_secs(20), "the bytes are counted", || {
         let transfers = server.api("GET", "/transfers", "", 200);
@@ -78,7 +78,7 @@ fn kicked_session_with_queued_commands_hears_nothing_but_421() {
     let store = Store::local();
     let server = Server::start(&store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"some").unwrap();
     raw.send(&b"PWD\r\n".repeat(20)).unwrap();
     let id = session_of(&server, "alice")["id"]
@@ -317,7 +317,7 @@ fn drain_by_api_lets_a_running_upload_finish() {
     let store = Store::local();
     let mut server = Server::start(&store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"first ").unwrap();
     server.api("POST", "/drain", "{\"deadline_seconds\": 50}", 202);
     until(Duration::from_secs(10), "the server is not ready", || {
@@ -337,7 +337,7 @@ fn drain_asked_for_again_ends_at_the_new_deadline() {
     let store = Store::local();
     let mut server = Server::start(&store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"first ").unwrap();
     server.api("POST", "/drain", "", 202);
     server.api("POST", "/drain", "{\"deadline_seconds\": 0}", 202);

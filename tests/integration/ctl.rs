@@ -50,7 +50,7 @@ fn ctl_shows_and_ends_sessions() {
     assert!(says(&server, &["status"]).contains("serving, 0 sessions"));
     let mut raw = Raw::explicit(&server);
     // Names of clients must not reach the terminal as they are: this one turns the text around.
-    let mut data = raw.begin_upload("STOR gpj.\u{202e}exe");
+    let mut data = raw.begin_transfer("STOR gpj.\u{202e}exe");
     data.write(&vec![7; 100_000]).unwrap();
     let text = until(Duration::from_secs(20), "the bytes are counted", || {
         let text = says(&server, &["transfers"]);
@@ -168,7 +168,7 @@ fn ctl_drains_and_waits_for_the_end() {
     let store = Store::local();
     let mut server = start(&store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"whole").unwrap();
     let mut waiting = ctl(&server, &["drain", "--wait", "--deadline", "50"])
         .stdout(Stdio::null())

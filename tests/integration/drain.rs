@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{End, Raw, Server, Store, Version, bytes, on_each_store, until};
+use crate::harness::{
+    End, Raw, Server, Store, Version, begin_downloads, begin_uploads, bytes, on_each_store, until,
+};
 
 on_each_store!(drain_lets_50_transfers_finish_whole);
 
@@ -14,23 +16,8 @@ fn drain_lets_50_transfers_finish_whole(store: &Store) {
     let content = bytes(11, 200_000);
     store.put("alice/down", &content);
     let mut server = Server::start(store);
-    let mut uploads: Vec<_> = (0..40)
-        .map(|index| {
-            let mut raw = Raw::explicit(&server);
-            let mut data = raw.begin_upload(&format!("STOR up{index}"));
-            data.write(&content[..90_000]).unwrap();
-            (raw, data)
-        })
-        .collect();
-    let downloads: Vec<_> = (0..10)
-        .map(|_| {
-            let mut raw = Raw::explicit(&server);
-            let mut data = raw.open_data();
-            raw.expect("RETR down", 150);
-            data.handshake().unwrap();
-            (raw, data)
-        })
-        .collect();
+    let mut uploads = begin_uploads(&server, 40, &content[..90_000]);
+    let downloads = begin_downloads(&server, 10);
     let mut waiting = Raw::secured(&server, &server.tls(Version::Tls13));
     let mut idle = Raw::explicit(&server);
 
@@ -84,7 +71,7 @@ fn second_signal_ends_the_drain_at_once() {
         .set("/timeouts/drain_seconds", 600)
         .start();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"some").unwrap();
     server.terminate();
     until(Duration::from_secs(10), "the drain has begun", || {
@@ -139,7 +126,7 @@ fn systemd_hears_of_readiness_life_reload_and_end() {
     hear(&socket, "READY=1");
     // The watchdog is fed while the last transfer runs, however long that takes.
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"some").unwrap();
     server.terminate();
     hear(&socket, "STOPPING=1");

@@ -200,7 +200,7 @@ fn quota_crossed_in_the_middle_leaves_nothing(store: &Store) {
     raw.store("STOR first", &bytes(1, MIB));
     // 9.9 MB are left: 20 MiB are too much by any limit, 10 MiB by the quota only.
     for (length, text) in [(20 * MIB, ""), (10 * MIB, "Quota")] {
-        let data = raw.begin_upload("STOR second");
+        let data = raw.begin_transfer("STOR second");
         // The server ends the connection as soon as it knows.
         data.send_what_is_taken(&bytes(2, length));
         let reply = raw.reply().expect(552);
@@ -227,9 +227,9 @@ fn quota_crossed_in_the_middle_leaves_nothing(store: &Store) {
     raw.expect("DELE second", 250);
     raw.store("STOR third", b"in its place");
     // Two at once share what is left.
-    let mut one = raw.begin_upload("STOR first");
+    let mut one = raw.begin_transfer("STOR first");
     let mut other = Raw::explicit_as(&server, "q");
-    let second = other.begin_upload("STOR there");
+    let second = other.begin_transfer("STOR there");
     one.write(&bytes(4, 8 * MIB)).unwrap();
     second.send_what_is_taken(&bytes(4, 8 * MIB));
     one.send_what_is_taken(&[]);
@@ -252,7 +252,7 @@ fn quota_follows_the_store() {
         .start();
     let mut raw = Raw::explicit_as(&server, "q");
     raw.store("STOR file", &[0; 900]);
-    let data = raw.begin_upload("STOR more");
+    let data = raw.begin_transfer("STOR more");
     data.send_what_is_taken(&[0; 900]);
     raw.reply().expect(552);
     std::fs::remove_file(store.local_root().join("q/file")).unwrap();

@@ -291,7 +291,7 @@ fn sessions_and_transfers_of_a_user_are_bounded() {
     assert!(third.until_closed(SOON).is_empty());
     let mut other = login("reader");
 
-    let upload = first.begin_upload("STOR one");
+    let upload = first.begin_transfer("STOR one");
     let _unused = second.open_data();
     let refused = second.expect("STOR two", 450).text();
     assert!(refused.contains("of this user"), "{refused}");

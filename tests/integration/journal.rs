@@ -55,7 +55,7 @@ fn do_everything(server: &Server, odd: &str, content: &[u8]) -> [String; 2] {
     raw.expect("MKD empty", 257);
     raw.expect("RMD empty", 250);
     // An upload that ends without its proof.
-    let mut data = raw.begin_upload("STOR cut");
+    let mut data = raw.begin_transfer("STOR cut");
     data.write(&bytes(1, 100_000)).unwrap();
     data.send_fin();
     let cut = raw.reply().expect(426).text();
@@ -219,11 +219,11 @@ fn every_uploaded_file_is_told_of_though_receiver_and_server_were_down() {
             uploaded.insert(name);
         }
         // Neither is a file: one was aborted, one had no end when the server died.
-        let mut data = raw.begin_upload("STOR aborted");
+        let mut data = raw.begin_transfer("STOR aborted");
         data.write(b"some").unwrap();
         data.send_fin();
         raw.reply().expect(426);
-        let mut data = raw.begin_upload("STOR unfinished");
+        let mut data = raw.begin_transfer("STOR unfinished");
         data.write(b"some").unwrap();
         server.crash_and_restart();
     }

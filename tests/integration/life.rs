@@ -15,7 +15,7 @@ fn sigterm_lets_a_running_upload_finish(store: &Store) {
     let (head, tail) = content.split_at(9 << 20);
     let mut idle = Raw::explicit(&server);
     let mut busy = Raw::explicit(&server);
-    let mut data = busy.begin_upload("STOR file");
+    let mut data = busy.begin_transfer("STOR file");
     data.write(head).unwrap();
 
     server.terminate();
@@ -54,7 +54,7 @@ fn upload_still_running_at_the_drain_deadline_leaves_nothing(store: &Store) {
         .set("/timeouts/drain_seconds", 2)
         .start();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(&bytes(9, 20 << 20)).unwrap();
     server.terminate();
     assert_eq!(server.wait(Duration::from_secs(30)).code(), Some(0));

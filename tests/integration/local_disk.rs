@@ -111,7 +111,7 @@ fn what_a_killed_server_left_is_gone_after_the_next_start() {
         let server = start();
         let mut raw = Raw::explicit(&server);
         raw.store("STOR kept", durability.as_bytes());
-        let mut data = raw.begin_upload("STOR kept");
+        let mut data = raw.begin_transfer("STOR kept");
         data.write(&bytes(1, 3 << 20)).unwrap();
         until(
             Duration::from_secs(10),

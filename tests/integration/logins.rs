@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version, password_hash::SaltString};
 
-use crate::harness::{PASSWORD, Raw, Server, Store};
+use crate::harness::{Builder, PASSWORD, Raw, Server, Store};
 
 /// Of each kind.
 const TRIES: usize = 1000;
@@ -18,6 +18,19 @@ fn hash(kib: u32, passes: u32) -> String {
     let salt = SaltString::encode_b64(b"0123456789abcdef").unwrap();
     let hash = argon2.hash_password(PASSWORD.as_bytes(), &salt).unwrap();
     hash.to_string()
+}
+
+/// A server that lets one client fail as often as it likes, in clear text and without delays.
+fn patient(store: &Store) -> Builder {
+    Server::with(store)
+        .set("/listeners/0/clear_text", "allow")
+        .set("/limits/login_delay_milliseconds", 0)
+        .set("/limits/login_failures_per_connection", 1000)
+        .set("/timeouts/login_seconds", 600)
+        .set(
+            "/bans",
+            serde_json::json!({"failures_per_address": 0, "failures_per_network": 0}),
+        )
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -48,17 +61,7 @@ fn s29_known_unknown_and_locked_users_take_the_same_time() {
         "users:\n- {{name: known, password_hash: \"{hash}\"}}\n\
          - {{name: locked, password_hash: \"{hash}\", enabled: false}}\n"
     );
-    let server = Server::with(&store)
-        .file("users.yaml", &users)
-        .set("/listeners/0/clear_text", "allow")
-        .set("/limits/login_delay_milliseconds", 0)
-        .set("/limits/login_failures_per_connection", 1000)
-        .set("/timeouts/login_seconds", 600)
-        .set(
-            "/bans",
-            serde_json::json!({"failures_per_address": 0, "failures_per_network": 0}),
-        )
-        .start();
+    let server = patient(&store).file("users.yaml", &users).start();
     let kinds = ["known", "unknown", "locked"];
     let mut asked = kinds.map(|_| Vec::new());
     let mut refused = kinds.map(|_| Vec::new());
@@ -101,16 +104,7 @@ fn s29_known_unknown_and_locked_users_take_the_same_time() {
 #[test]
 fn s31_s32_names_and_passwords_are_text() {
     let store = Store::local();
-    let server = Server::with(&store)
-        .set("/listeners/0/clear_text", "allow")
-        .set("/limits/login_delay_milliseconds", 0)
-        .set("/limits/login_failures_per_connection", 1000)
-        .set("/timeouts/login_seconds", 600)
-        .set(
-            "/bans",
-            serde_json::json!({"failures_per_address": 0, "failures_per_network": 0}),
-        )
-        .start();
+    let server = patient(&store).start();
     let mut raw = Raw::clear(server.explicit);
     for name in [
         "' OR 1=1 --",

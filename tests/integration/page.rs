@@ -40,7 +40,7 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
     coming.handshake().unwrap();
     coming.read_some();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload(&format!("STOR {HOSTILE_FILE}"));
+    let mut data = raw.begin_transfer(&format!("STOR {HOSTILE_FILE}"));
     let content = bytes(4, 3 << 20);
     data.write(&content[..1 << 20]).unwrap();
 

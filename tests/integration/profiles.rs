@@ -106,7 +106,7 @@ fn upload_ended_before_tls_is_empty_where_the_profile_says_so() {
         raw.reply().expect(426);
         store.assert_holds(&[]);
         // An upload that is not empty still needs its close_notify.
-        let mut data = raw.begin_upload("STOR file");
+        let mut data = raw.begin_transfer("STOR file");
         data.write(b"cut").unwrap();
         data.send_fin();
         raw.reply().expect(426);
@@ -119,7 +119,7 @@ fn upload_end_of_the_profile_wins_over_the_listener() {
     let store = Store::local();
     let server = with_profile(&store, &json!({"upload_end": "fin"}));
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"no close_notify").unwrap();
     data.send_fin();
     raw.reply().expect(226);
@@ -178,7 +178,7 @@ fn learn_says_once_which_switch_a_device_would_have_needed() {
         raw.send(b"STOR \xE4.txt\r\n").unwrap();
         raw.reply().expect_any(&[500, 501, 553]);
     }
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"no close_notify").unwrap();
     data.send_fin();
     raw.reply().expect(426);

@@ -4,7 +4,9 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{End, Raw, Server, Store, Version, bytes, on_each_store, until};
+use crate::harness::{
+    End, Raw, Server, Store, Version, begin_downloads, begin_uploads, bytes, on_each_store, until,
+};
 
 /// Bytes of the file that is downloaded.
 const DOWN: usize = 24 << 20;
@@ -23,23 +25,8 @@ fn reload_while_20_transfers_run_disturbs_none(store: &Store) {
     store.put("alice/down", &bytes(7, DOWN));
     let server = Server::start(store);
     let content = bytes(8, 300_000);
-    let mut uploads: Vec<_> = (0..15)
-        .map(|index| {
-            let mut raw = Raw::explicit(&server);
-            let mut data = raw.begin_upload(&format!("STOR up{index}"));
-            data.write(&content[..100_000]).unwrap();
-            (raw, data)
-        })
-        .collect();
-    let downloads: Vec<_> = (0..5)
-        .map(|_| {
-            let mut raw = Raw::explicit(&server);
-            let mut data = raw.open_data();
-            raw.expect("RETR down", 150);
-            data.handshake().unwrap();
-            (raw, data)
-        })
-        .collect();
+    let mut uploads = begin_uploads(&server, 15, &content[..100_000]);
+    let downloads = begin_downloads(&server, 5);
     assert_eq!(
         server
             .api("GET", "/transfers", "", 200)

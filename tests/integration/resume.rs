@@ -37,7 +37,7 @@ fn user(name: &str) -> String {
 /// Uploads the first bytes of a file and resets the data connection; returns what SIZE says then.
 #[track_caller]
 fn interrupt(raw: &mut Raw, line: &str, content: &[u8], name: &str) -> usize {
-    let mut data = raw.begin_upload(line);
+    let mut data = raw.begin_transfer(line);
     data.write(content).unwrap();
     // A FIN and not a reset, which would throw away what the server has not read yet.
     data.send_fin();
@@ -219,7 +219,7 @@ fn what_is_kept_ends_by_a_new_upload_a_dele_and_a_newer_file(store: &Store) {
     assert!(raw.expect("SIZE anew", 213).text().ends_with(" 5"));
 
     // ABOR keeps what was received, as servers that write in place do.
-    let mut data = raw.begin_upload("STOR stopped");
+    let mut data = raw.begin_transfer("STOR stopped");
     data.write(&content).unwrap();
     until(Duration::from_secs(20), "the server has read it", || {
         let text = raw.command("STAT").text();
@@ -245,12 +245,12 @@ fn two_sessions_never_continue_one_upload(store: &Store) {
     let content = bytes(8, 12 << 20);
     let size = interrupt(&mut one, "STOR file", &content[..9 << 20], "file");
     one.expect(&format!("REST {size}"), 350);
-    let mut data = one.begin_upload("STOR file");
+    let mut data = one.begin_transfer("STOR file");
     other.expect(&format!("REST {size}"), 350);
     other.failing_transfer_with_data("STOR file").expect(450);
     other.failing_transfer_with_data("APPE file").expect(450);
     // A new upload of the same name is one of its own; the last that completes wins.
-    let mut whole = other.begin_upload("STOR file");
+    let mut whole = other.begin_transfer("STOR file");
     whole.write(b"another").unwrap();
     data.write(&content[size..]).unwrap();
     data.finish();
@@ -276,7 +276,7 @@ fn the_last_byte_is_never_kept(store: &Store) {
     }
     // Nothing, or one byte, is nothing to go on from.
     for length in [0, 1] {
-        let mut data = raw.begin_upload("STOR none");
+        let mut data = raw.begin_transfer("STOR none");
         data.write(&bytes(1, length)).unwrap();
         data.send_fin();
         raw.reply().expect_any(&[426, 451]);
@@ -289,7 +289,7 @@ fn a_crash_leaves_what_its_user_continues(store: &Store) {
     let mut server = resuming(store).start();
     let mut raw = Raw::explicit(&server);
     let content = bytes(10, LONG);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(&content[..20 << 20]).unwrap();
     until(Duration::from_secs(30), "two parts are stored", || {
         let mut other = Raw::explicit(&server);
@@ -317,7 +317,7 @@ fn the_sweep_ends_what_nobody_continued(store: &Store) {
     let mut server = Server::with(store).set("/uploads", uploads).start();
     let mut raw = Raw::explicit(&server);
     let content = bytes(11, 9 << 20);
-    let mut data = raw.begin_upload("STOR crashed");
+    let mut data = raw.begin_transfer("STOR crashed");
     data.write(&content).unwrap();
     until(Duration::from_secs(30), "the upload is noted", || {
         let files = store.files();
@@ -329,7 +329,7 @@ fn the_sweep_ends_what_nobody_continued(store: &Store) {
     });
     server.crash_and_restart();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR cut");
+    let mut data = raw.begin_transfer("STOR cut");
     data.write(&content).unwrap();
     data.send_fin();
     raw.reply().expect_any(&[426, 451]);
@@ -370,11 +370,11 @@ fn another_replica_goes_on_and_the_first_loses() {
     );
     let size = kept(&mut first, "contested");
     first.expect(&format!("REST {size}"), 350);
-    let mut slow = first.begin_upload("STOR contested");
+    let mut slow = first.begin_transfer("STOR contested");
     slow.write(&content[size..10 << 20]).unwrap();
     let at_second = kept(&mut second, "contested");
     second.expect(&format!("REST {at_second}"), 350);
-    let mut fast = second.begin_upload("STOR contested");
+    let mut fast = second.begin_transfer("STOR contested");
     fast.write(&content[at_second..]).unwrap();
     slow.write(b"something else").unwrap();
     slow.finish();
@@ -388,7 +388,7 @@ fn a_server_that_stops_leaves_uploads_to_the_next(store: &Store) {
     let mut server = resuming(store).set("/timeouts/drain_seconds", 1).start();
     let mut raw = Raw::explicit(&server);
     let content = bytes(13, 12 << 20);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(&content[..10 << 20]).unwrap();
     server.terminate();
     raw.reply_within(Duration::from_secs(20)).expect(426);

@@ -362,7 +362,7 @@ fn s25_upload_cut_at_any_byte_of_its_last_record_is_never_whole() {
         let mut cut = 0;
         while cut < whole {
             for reset in [false, true] {
-                let mut data = raw.begin_upload("STOR file");
+                let mut data = raw.begin_transfer("STOR file");
                 let mut last = data.sealed(b"the end");
                 last.extend(data.sealed_close_notify());
                 whole = last.len();
@@ -433,7 +433,7 @@ fn s41_flood_of_commands_in_a_transfer_is_bounded() {
     let store = Store::local();
     let server = Server::start(&store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     let before = server.peak_memory_kib();
     let start = Instant::now();
     let whole = vec![7; 100_000];
@@ -460,7 +460,7 @@ fn s41_flood_of_commands_in_a_transfer_is_bounded() {
     assert!(grown < 16 << 10, "{grown} KiB more");
     store.assert_holds(&[("alice/file", &whole)]);
     // ABOR without end: one transfer, one pair of replies, then one reply each.
-    let _data = raw.begin_upload("STOR other");
+    let _data = raw.begin_transfer("STOR other");
     raw.send("ABOR\r\n".repeat(500).as_bytes()).unwrap();
     raw.reply().expect(426);
     for _ in 0..500 {

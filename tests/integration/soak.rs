@@ -176,7 +176,7 @@ fn uploads_at_once(count: usize) {
                 let (mut raw, mut data) = {
                     let _turn = door.lock().unwrap();
                     let mut raw = Raw::explicit_with(server, tls);
-                    let data = raw.begin_upload(&format!("STOR file {number}"));
+                    let data = raw.begin_transfer(&format!("STOR file {number}"));
                     (raw, data)
                 };
                 data.wait_up_to(PATIENCE);

@@ -42,7 +42,7 @@ fn cut(store: &Store, mut cut: impl FnMut(&Server, Raw, Data)) {
     let content = bytes(7, LONG);
     for (name, length) in [("new", LONG), ("kept", LONG), ("small", 10), ("empty", 0)] {
         let mut raw = Raw::explicit(&server);
-        let mut data = raw.begin_upload(&format!("STOR {name}"));
+        let mut data = raw.begin_transfer(&format!("STOR {name}"));
         data.write(&content[..length]).unwrap();
         cut(&server, raw, data);
         store.assert_holds(&[("alice/kept", b"old content")]);
@@ -366,7 +366,7 @@ fn abor_in_mid_download_ends_it(store: &Store) {
 fn commands_are_answered_while_a_transfer_runs(store: &Store) {
     let server = Server::start(store);
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"first half, ").unwrap();
     raw.expect("NOOP", 200);
     raw.command("STAT").expect_any(&[211, 213]);
@@ -379,7 +379,7 @@ fn commands_are_answered_while_a_transfer_runs(store: &Store) {
     assert!(codes == [226, 257] || codes == [226, 503], "{codes:?}");
     store.assert_holds(&[("alice/file", b"first half, second half")]);
     // QUIT lets the transfer end first.
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     raw.send(b"QUIT\r\n").unwrap();
     data.write(b"whole").unwrap();
     assert_eq!(data.finish(), End::CloseNotify);
@@ -421,8 +421,8 @@ fn two_uploads_of_one_name_never_mix(store: &Store) {
     let server = Server::start(store);
     let (one, two) = (bytes(21, LONG), bytes(22, LONG));
     let (mut first, mut second) = (Raw::explicit(&server), Raw::explicit(&server));
-    let mut first_data = first.begin_upload("STOR file");
-    let mut second_data = second.begin_upload("STOR file");
+    let mut first_data = first.begin_transfer("STOR file");
+    let mut second_data = second.begin_transfer("STOR file");
     for (one, two) in one.chunks(1 << 20).zip(two.chunks(1 << 20)) {
         first_data.write(one).unwrap();
         second_data.write(two).unwrap();
@@ -443,14 +443,14 @@ fn fin_ends_an_upload_where_the_listener_says_so() {
         .set_listeners("upload_end", &"fin".into())
         .start();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"from an old device").unwrap();
     data.send_fin();
     raw.reply().expect(226);
     data.wait_closed(Duration::from_secs(10));
     store.assert_holds(&[("alice/file", b"from an old device")]);
     // A reset stays an error.
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     data.write(b"from a broken").unwrap();
     data.reset();
     raw.reply().expect_any(&[426, 451]);
@@ -477,7 +477,7 @@ fn cut_uploads(count: usize) {
     let cut = |session: usize, count: usize| {
         let mut raw = Raw::explicit(&server);
         for number in 0..count {
-            let mut data = raw.begin_upload(&format!("STOR file{session}"));
+            let mut data = raw.begin_transfer(&format!("STOR file{session}"));
             // Below 100,000 bytes.
             let sent = (number * 7_919 + session * 104_729) % content.len();
             data.write(&content[..sent]).unwrap();

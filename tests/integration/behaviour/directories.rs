@@ -157,7 +157,7 @@ fn o16_wildcards(bench: &mut Bench<'_>) -> Cell {
 fn o17_hidden_files(bench: &mut Bench<'_>) -> Cell {
     bench.put(".hidden", b"x");
     let mut other = bench.another();
-    let mut data = other.begin_upload("STOR running");
+    let mut data = other.begin_transfer("STOR running");
     data.write(b"half").unwrap();
     assert_eq!(bench.raw.names("NLST"), [".hidden"]);
     assert_eq!(bench.raw.names("NLST -a"), [".hidden"]);

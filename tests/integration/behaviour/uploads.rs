@@ -20,7 +20,7 @@ const LONG: usize = 12 << 20;
 fn o7_failed_replace_keeps_the_old(bench: &mut Bench<'_>) -> Cell {
     bench.raw.store("STOR file", b"old content");
     for size in [0, 10, LONG] {
-        let mut data = bench.raw.begin_upload("STOR file");
+        let mut data = bench.raw.begin_transfer("STOR file");
         data.write(&bytes(7, size)).unwrap();
         data.reset();
         bench.raw.reply().expect_any(&[426, 451, 522]);
@@ -66,7 +66,7 @@ fn o20_restart_an_upload(bench: &mut Bench<'_>) -> Cell {
 
 fn o21_broken_upload_leaves_nothing(bench: &mut Bench<'_>) -> Cell {
     let content = bytes(3, LONG);
-    let mut data = bench.raw.begin_upload("STOR file");
+    let mut data = bench.raw.begin_transfer("STOR file");
     data.write(&content[..LONG * 2 / 3]).unwrap();
     // Nothing of it is visible while it runs, nor afterwards.
     let mut other = bench.another();
@@ -109,7 +109,7 @@ fn o27_parallel_uploads_of_one_name(bench: &mut Bench<'_>) -> Cell {
     let mut other = bench.another();
     for size in [10, LONG] {
         let (one, two) = (bytes(1, size), bytes(2, size + 1));
-        let mut first = bench.raw.begin_upload("STOR file");
+        let mut first = bench.raw.begin_transfer("STOR file");
         first.write(&one[..size / 2]).unwrap();
         other.store("STOR file", &two);
         assert!(bench.stored("file").as_ref() == Some(&two));
@@ -123,7 +123,7 @@ fn o27_parallel_uploads_of_one_name(bench: &mut Bench<'_>) -> Cell {
 
 fn abor(bench: &mut Bench<'_>) -> Cell {
     for size in [0, LONG] {
-        let mut data = bench.raw.begin_upload("STOR file");
+        let mut data = bench.raw.begin_transfer("STOR file");
         data.write(&bytes(1, size)).unwrap();
         bench.raw.send(b"ABOR\r\n").unwrap();
         bench.raw.reply().expect(426);

@@ -95,7 +95,7 @@ fn a4_ten_commands_in_one_record() {
     let codes: Vec<u16> = (0..10).map(|_| site.raw.reply().code).collect();
     assert_eq!(codes, [200, 257, 257, 250, 257, 250, 215, 250, 500, 200]);
     // Far more than the queue holds, while a transfer runs: read later, never lost.
-    let mut data = site.raw.begin_upload("STOR file");
+    let mut data = site.raw.begin_transfer("STOR file");
     site.raw.send(&b"PWD\r\n".repeat(100)).unwrap();
     data.write(b"content").unwrap();
     assert_eq!(data.finish(), End::CloseNotify);
@@ -284,7 +284,7 @@ fn a15_idle_gets_421_and_close_notify() {
 
 fn a16_quit_lets_a_transfer_finish() {
     let mut site = Site::new();
-    let mut data = site.raw.begin_upload("STOR file");
+    let mut data = site.raw.begin_transfer("STOR file");
     data.write(b"first, ").unwrap();
     site.raw.send(b"QUIT\r\n").unwrap();
     data.write(b"second").unwrap();
@@ -300,7 +300,7 @@ fn a17_lost_control_connection_discards_the_upload() {
     let site = Site::new();
     for reset in [false, true] {
         let mut raw = Raw::explicit(&site.server);
-        let mut data = raw.begin_upload("STOR file");
+        let mut data = raw.begin_transfer("STOR file");
         data.write(&bytes(7, 100_000)).unwrap();
         if reset {
             raw.reset();

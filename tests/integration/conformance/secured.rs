@@ -371,7 +371,7 @@ fn c21_tickets_on_control() {
     let mut raw = Raw::explicit_with(&server, &tls);
     assert!(tls.tickets() >= 2, "{} tickets", tls.tickets());
     for _ in 0..2 {
-        let mut data = raw.begin_upload("STOR file");
+        let mut data = raw.begin_transfer("STOR file");
         assert_eq!(data.handshake_kind(), Some(HandshakeKind::Resumed));
         data.write(b"content").unwrap();
         assert_eq!(data.finish(), End::CloseNotify);
@@ -381,7 +381,7 @@ fn c21_tickets_on_control() {
     let tls = server.tls(Version::Tls12);
     let mut raw = Raw::explicit_with(&server, &tls);
     for _ in 0..5 {
-        let mut data = raw.begin_upload("STOR file");
+        let mut data = raw.begin_transfer("STOR file");
         assert_eq!(data.handshake_kind(), Some(HandshakeKind::Resumed));
         data.write(b"content").unwrap();
         assert_eq!(data.finish(), End::CloseNotify);

@@ -61,7 +61,7 @@ fn g2_retr_of_what_cannot_be_read() {
 fn g3_stor() {
     let mut site = Site::new();
     let content = bytes(2, 9_000_001);
-    let mut data = site.raw.begin_upload("STOR file");
+    let mut data = site.raw.begin_transfer("STOR file");
     data.write(&content).unwrap();
     // Nothing is visible before the end.
     assert_eq!(site.store.bytes("alice/file"), None);
@@ -98,7 +98,7 @@ fn g5_how_stor_ends() {
     site.raw.store("STOR file", b"whole");
     let content = bytes(3, 100_000);
     for end in ["FIN", "RST", "idle", "bad record"] {
-        let mut data = site.raw.begin_upload("STOR file");
+        let mut data = site.raw.begin_transfer("STOR file");
         data.write(&content).unwrap();
         let mut open = None;
         match end {
@@ -300,7 +300,7 @@ fn g16_abor_with_nothing_running() {
 fn g17_stat_in_a_transfer() {
     let mut site = Site::new();
     let content = bytes(10, 100_000);
-    let mut data = site.raw.begin_upload("STOR file");
+    let mut data = site.raw.begin_transfer("STOR file");
     data.write(&content[..50_000]).unwrap();
     crate::harness::until(Duration::from_secs(5), "progress in STAT", || {
         let text = site.raw.expect("STAT", 213).text();
@@ -327,7 +327,7 @@ fn g18_keep_alive() {
         // Idle.
         site.raw.expect(line, code);
         // During a transfer: at once or behind the 226, never lost.
-        let mut data = site.raw.begin_upload("STOR file");
+        let mut data = site.raw.begin_transfer("STOR file");
         site.raw.send(format!("{line}\r\n").as_bytes()).unwrap();
         data.write(b"content").unwrap();
         assert_eq!(data.finish(), End::CloseNotify);
@@ -342,7 +342,7 @@ fn g18_keep_alive() {
 
 fn g19_other_commands_in_a_transfer() {
     let mut site = Site::new();
-    let mut data = site.raw.begin_upload("STOR file");
+    let mut data = site.raw.begin_transfer("STOR file");
     site.raw
         .send(b"SIZE file\r\nMKD d\r\nFOO\r\nNOOP\r\n")
         .unwrap();
@@ -448,7 +448,7 @@ fn upload_to_failing_store(status: &'static str, code: &'static str) -> u16 {
         .set("/timeouts/store_seconds", 2)
         .start();
     let mut raw = Raw::explicit(&server);
-    let mut data = raw.begin_upload("STOR file");
+    let mut data = raw.begin_transfer("STOR file");
     // The failure of a part is seen when a later one is due, and then the server hangs up.
     let content = bytes(5, 8 << 20);
     let _ = (0..64).try_for_each(|_| data.write(&content));
@@ -497,7 +497,7 @@ fn g29_final_reply_comes_soon() {
     for store in [Store::local(), Store::s3()] {
         let server = Server::start(&store);
         let mut site = Site::of(store, server);
-        let mut data = site.raw.begin_upload("STOR file");
+        let mut data = site.raw.begin_transfer("STOR file");
         data.write(&bytes(8, LARGE)).unwrap();
         data.finish();
         site.raw.reply_within(Duration::from_secs(15)).expect(226);

@@ -27,7 +27,7 @@ pub(crate) use self::{
     faulty::{Fault, FaultyGateway},
     kubernetes::Kubernetes,
     peers::{Client, Curl, Ftplib, Lftp, Link, Mode, run_to_end, run_with_input},
-    raw::{Raw, Reply},
+    raw::{Raw, Reply, begin_downloads, begin_uploads},
     receiver::{Receiver, Request},
     relay::Relay,
     server::{

@@ -370,9 +370,9 @@ impl Raw {
         Data::connect(address, self.data_tls.as_ref())
     }
 
-    /// Begins an upload: 150 seen, handshake done.
+    /// Begins a transfer: 150 seen, handshake done.
     #[track_caller]
-    pub(crate) fn begin_upload(&mut self, line: &str) -> Data {
+    pub(crate) fn begin_transfer(&mut self, line: &str) -> Data {
         let mut data = self.open_data();
         self.expect(line, 150);
         data.handshake().unwrap();
@@ -382,7 +382,7 @@ impl Raw {
     /// Uploads; 226 demanded.
     #[track_caller]
     pub(crate) fn store(&mut self, line: &str, content: &[u8]) {
-        let mut data = self.begin_upload(line);
+        let mut data = self.begin_transfer(line);
         data.write(content).unwrap();
         assert_eq!(
             data.finish(),
@@ -468,4 +468,25 @@ impl Raw {
             self.received.extend_from_slice(&chunk[..count]);
         }
     }
+}
+
+/// As many uploads under way, `up0`, `up1` …, each in a session of its own with `begin` sent.
+pub(crate) fn begin_uploads(server: &Server, count: usize, begin: &[u8]) -> Vec<(Raw, Data)> {
+    let upload = |index| {
+        let mut raw = Raw::explicit(server);
+        let mut data = raw.begin_transfer(&format!("STOR up{index}"));
+        data.write(begin).unwrap();
+        (raw, data)
+    };
+    (0..count).map(upload).collect()
+}
+
+/// As many downloads of `down` under way, each in a session of its own, none read.
+pub(crate) fn begin_downloads(server: &Server, count: usize) -> Vec<(Raw, Data)> {
+    let download = |_| {
+        let mut raw = Raw::explicit(server);
+        let data = raw.begin_transfer("RETR down");
+        (raw, data)
+    };
+    (0..count).map(download).collect()
 }
