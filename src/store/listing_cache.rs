@@ -102,7 +102,7 @@ impl ListingCache {
 
     /// An upload that makes its directory's listing be forgotten when it becomes visible.
     pub(super) fn watch(&self, upload: Box<dyn Upload>, key: StoreKey) -> Box<dyn Upload> {
-        Box::new(Watched {
+        Box::new(Forgetting {
             upload,
             cache: self.clone(),
             key,
@@ -188,14 +188,15 @@ impl Collected {
     }
 }
 
-struct Watched {
+/// An upload whose end drops what is remembered of its directory.
+struct Forgetting {
     upload: Box<dyn Upload>,
     cache: ListingCache,
     key: StoreKey,
 }
 
 #[async_trait]
-impl Upload for Watched {
+impl Upload for Forgetting {
     fn part_sizes(&self) -> PartSizes {
         self.upload.part_sizes()
     }
