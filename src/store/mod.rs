@@ -159,8 +159,9 @@ pub struct Swept {
 pub struct NewFile {
     /// What its bytes are put behind.
     pub base: Base,
-    /// Never in the place of something else (STOU): [`ErrorKind::AlreadyExists`] at the commit, where
-    /// the store has a condition for it.
+    /// Never in the place of something else (STOU, users who may not overwrite):
+    /// [`ErrorKind::AlreadyExists`] at the commit. Stores that have no condition for it are looked at
+    /// just before.
     pub exclusive: bool,
     /// Bytes that the client announced (ALLO): a hint, nothing more.
     pub expected_bytes: Option<u64>,
@@ -289,11 +290,18 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Continues an interrupted upload of `user` behind its first `offset` bytes.
+    /// Continues an interrupted upload of `user` behind its first `offset` bytes; `exclusive` as in
+    /// [`NewFile::exclusive`].
     /// [`ErrorKind::OffsetBeyondEnd`] if that is not possible, [`ErrorKind::InUse`] while another session
     /// continues it.
-    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
-        let _ = (key, user, offset);
+    async fn resume(
+        &self,
+        key: &StoreKey,
+        user: &str,
+        offset: u64,
+        exclusive: bool,
+    ) -> Result<Box<dyn Upload>> {
+        let _ = (key, user, offset, exclusive);
         Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "resume"))
     }
 

@@ -328,12 +328,16 @@ impl View {
                 .as_ref()
                 .is_some_and(|present| offset <= present.size);
             if offset > 0 && (offset <= kept.size || !fits_file) {
+                let replaces = self.located(Action::Overwrite, path);
+                let exclusive = present.is_none() && replaces.is_err();
                 if present.is_some() {
-                    self.located(Action::Overwrite, path)?;
+                    replaces?;
                 }
                 let replaced = present.as_ref().map(|present| present.size);
                 let allowance = self.allowance(replaced, offset).await?;
-                let upload = store.resume(&key, &self.account().name, offset).await?;
+                let upload = store
+                    .resume(&key, &self.account().name, offset, exclusive)
+                    .await?;
                 let upload = self.stores.listings.watch(upload, key);
                 return Ok(metered(upload, allowance));
             }

@@ -201,8 +201,14 @@ impl Store for Watched {
         self.notes.take("kept", self.store.kept(key, user)).await
     }
 
-    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
-        self.watch("resume", self.store.resume(key, user, offset))
+    async fn resume(
+        &self,
+        key: &StoreKey,
+        user: &str,
+        offset: u64,
+        exclusive: bool,
+    ) -> Result<Box<dyn Upload>> {
+        self.watch("resume", self.store.resume(key, user, offset, exclusive))
             .await
     }
 

@@ -9,6 +9,7 @@ use crate::harness::{
 
 on_each_store!(
     every_verb_asks_its_grant,
+    slower_of_two_uploads_overwrites_nothing,
     quota_crossed_in_the_middle_leaves_nothing,
 );
 
@@ -140,6 +141,31 @@ fn every_verb_asks_its_grant(store: &Store) {
     );
     let mut other = Raw::explicit_as(&server, "dropper");
     other.expect("SIZE /incoming/own", 550);
+}
+
+/// Both begin where nothing is yet, so both are let in; who may not overwrite must not do so by ending
+/// last.
+fn slower_of_two_uploads_overwrites_nothing(store: &Store) {
+    let drop_box = "home: dropper, grants: [{allow: [write]}]";
+    let server = with_user(Server::with(store), "dropper", drop_box).start();
+    // In one request and in parts.
+    for (name, size) in [("small", 1_000), ("large", 9 << 20)] {
+        let (first, second) = (bytes(7, size), vec![0; size]);
+        let line = format!("STOR {name}");
+        let sessions = [&first, &second].map(|content| {
+            let mut raw = Raw::explicit_as(&server, "dropper");
+            let mut data = raw.begin_transfer(&line);
+            data.write(content).unwrap();
+            (raw, data)
+        });
+        let codes = sessions.map(|(mut raw, data)| {
+            data.finish();
+            raw.reply().code
+        });
+        assert_eq!(codes, [226, 550], "{name}");
+        let kept = store.bytes(&format!("dropper/{name}"));
+        assert!(kept == Some(first), "{name} is not the first upload");
+    }
 }
 
 /// Carries a line out, with its data connection where it needs one.

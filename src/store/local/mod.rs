@@ -180,6 +180,22 @@ impl LocalStore {
         }
     }
 
+    async fn begin(
+        &self,
+        operation: &'static str,
+        key: &StoreKey,
+        start: Start,
+        exclusive: bool,
+    ) -> Result<Box<dyn Upload>> {
+        let key = key.clone();
+        let upload = self
+            .blocking(operation, move |store| {
+                LocalUpload::begin(store, &key, start, exclusive)
+            })
+            .await?;
+        Ok(Box::new(upload))
+    }
+
     fn rename_now(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
         let failed = |error| StoreError::from_io("rename", error);
         let (source, target) = (path("rename", from)?, new_name("rename", to)?);
@@ -270,25 +286,18 @@ impl Store for LocalStore {
     }
 
     async fn write(&self, key: &StoreKey, file: NewFile) -> Result<Box<dyn Upload>> {
-        let key = key.clone();
-        let start = Start::Base(file.base);
-        let upload = self
-            .blocking("write", move |store| LocalUpload::begin(store, &key, start))
-            .await?;
-        Ok(Box::new(upload))
+        self.begin("write", key, Start::Base(file.base), file.exclusive)
+            .await
     }
 
     async fn write_kept(
         &self,
         key: &StoreKey,
-        _file: NewFile,
+        file: NewFile,
         user: &str,
     ) -> Result<Box<dyn Upload>> {
-        let (key, start) = (key.clone(), Start::Keep(kept::name(key, user)));
-        let upload = self
-            .blocking("write", move |store| LocalUpload::begin(store, &key, start))
-            .await?;
-        Ok(Box::new(upload))
+        let start = Start::Keep(kept::name(key, user));
+        self.begin("write", key, start, file.exclusive).await
     }
 
     async fn kept(&self, key: &StoreKey, user: &str) -> Result<Option<Stat>> {
@@ -297,14 +306,15 @@ impl Store for LocalStore {
             .await
     }
 
-    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
-        let (key, start) = (key.clone(), Start::Resume(kept::name(key, user), offset));
-        let upload = self
-            .blocking("resume", move |store| {
-                LocalUpload::begin(store, &key, start)
-            })
-            .await?;
-        Ok(Box::new(upload))
+    async fn resume(
+        &self,
+        key: &StoreKey,
+        user: &str,
+        offset: u64,
+        exclusive: bool,
+    ) -> Result<Box<dyn Upload>> {
+        let start = Start::Resume(kept::name(key, user), offset);
+        self.begin("resume", key, start, exclusive).await
     }
 
     async fn forget(&self, key: &StoreKey, user: &str) -> Result<bool> {

@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use cap_std::fs::{Dir, File, MetadataExt, OpenOptions};
-use rustix::fs::{FlockOperation, flock, ioctl_ficlone};
+use rustix::{
+    fs::{FlockOperation, RenameFlags, flock, ioctl_ficlone, renameat_with},
+    io::Errno,
+};
 
 use super::{
     super::{Base, Kind, PartSizes, Result, Stat, Upload},
@@ -34,6 +37,8 @@ struct State {
     target: PathBuf,
     /// The version that must still be there at commit.
     version: Option<String>,
+    /// Nothing may be there at commit.
+    exclusive: bool,
     temporary: Temporary,
 }
 
@@ -61,7 +66,12 @@ pub(super) struct Temporary {
 }
 
 impl LocalUpload {
-    pub(super) fn begin(store: &LocalStore, key: &StoreKey, start: Start) -> Result<Self> {
+    pub(super) fn begin(
+        store: &LocalStore,
+        key: &StoreKey,
+        start: Start,
+        exclusive: bool,
+    ) -> Result<Self> {
         let target = new_name("write", key)?.to_owned();
         refuse_directory(store, key)?;
         require_space(store)?;
@@ -92,6 +102,7 @@ impl LocalUpload {
             key: key.clone(),
             target,
             version,
+            exclusive,
             temporary,
         };
         Ok(Self { state: Some(state) })
@@ -180,10 +191,7 @@ impl State {
                 return Err(StoreError::new(ErrorKind::Changed, "commit"));
             }
         }
-        self.temporary
-            .uploads
-            .rename(&self.temporary.name, &self.store.root, &self.target)
-            .map_err(failed)?;
+        self.publish().map_err(failed)?;
         self.temporary.settled = true;
         drop(commit);
         self.store
@@ -191,6 +199,29 @@ impl State {
             .map_err(failed)?;
         let metadata = self.temporary.file.metadata().map_err(failed)?;
         stat_of(&metadata).ok_or_else(|| StoreError::new(ErrorKind::Internal, "commit"))
+    }
+}
+
+impl State {
+    /// Puts the file in its place.
+    fn publish(&self) -> io::Result<()> {
+        let Temporary { uploads, name, .. } = &self.temporary;
+        let root = &self.store.root;
+        if !self.exclusive {
+            return uploads.rename(name, root, &self.target);
+        }
+        // Opened below the root, which no link leaves; the name in it is one component.
+        let directory = root.open_dir(parent(&self.target))?;
+        let target = self.target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        match renameat_with(&**uploads, name, &directory, target, RenameFlags::NOREPLACE) {
+            // A file system that knows no such flag. Between the look and the rename only another
+            // process can come.
+            Err(Errno::INVAL | Errno::NOSYS) if !directory.exists(target) => {
+                uploads.rename(name, &directory, target)
+            }
+            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+            renamed => Ok(renamed?),
+        }
     }
 }
 

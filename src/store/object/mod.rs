@@ -430,11 +430,17 @@ impl Store for ObjectStore {
         s3::kept::stat(s3, &path, user).await
     }
 
-    async fn resume(&self, key: &StoreKey, user: &str, offset: u64) -> Result<Box<dyn Upload>> {
+    async fn resume(
+        &self,
+        key: &StoreKey,
+        user: &str,
+        offset: u64,
+        exclusive: bool,
+    ) -> Result<Box<dyn Upload>> {
         let Some(s3) = self.s3() else {
             return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "resume"));
         };
-        let upload = s3::kept::resume(self, s3, key, user, offset).await?;
+        let upload = s3::kept::resume(self, s3, key, user, offset, exclusive).await?;
         Ok(Box::new(upload))
     }
 

@@ -71,6 +71,8 @@ pub(super) struct OpenDalUpload {
     attributes: Attributes,
     /// The version that must still stand there at commit.
     version: Option<String>,
+    /// Nothing may stand there at commit.
+    exclusive: bool,
     base: Kept,
     parts: usize,
     size: u64,
@@ -241,6 +243,7 @@ impl OpenDalUpload {
             nonce,
             attributes,
             version: None,
+            exclusive: plan.exclusive,
             base: Kept::Nothing,
             parts: 0,
             size: 0,
@@ -301,15 +304,19 @@ impl OpenDalUpload {
         if last.iter().any(|chunk| !chunk.is_empty()) {
             self.put(last).await?;
         }
-        self.require_version().await
+        self.require_unchanged().await
     }
 
     /// Refuses to replace what somebody else put there meanwhile.
-    async fn require_version(&mut self) -> Result<()> {
-        if self.version.is_none() {
+    async fn require_unchanged(&mut self) -> Result<()> {
+        let by_store = self.store.shared.can.write_with_if_not_exists;
+        if self.version.is_none() && (!self.exclusive || by_store) {
             return Ok(());
         }
         let present = self.store.head("commit", &self.target).await?;
+        if self.version.is_none() && present.is_some() {
+            return Err(StoreError::new(ErrorKind::AlreadyExists, "commit"));
+        }
         let present = present
             .as_ref()
             .and_then(|present| self.store.version(present));
@@ -357,8 +364,17 @@ impl OpenDalUpload {
                 tracing::warn!(key = ?self.target, error = ?error.to_string(), "an upload was committed although the store reported an error");
                 Ok(stat)
             }
-            None => Err(StoreError::from_opendal("commit", error)),
+            None => Err(self.refused(error)),
         }
+    }
+
+    /// Why a commit failed that did not land.
+    fn refused(&self, error: opendal::Error) -> StoreError {
+        let error = StoreError::from_opendal("commit", error);
+        if self.exclusive && error.kind() == ErrorKind::Changed {
+            return StoreError::with_source(ErrorKind::AlreadyExists, "commit", error);
+        }
+        error
     }
 
     /// Puts the tail behind the present object, inside the store. OpenDAL takes no target as a source,

@@ -97,6 +97,7 @@ pub(in super::super) async fn resume(
     key: &StoreKey,
     user: &str,
     offset: u64,
+    exclusive: bool,
 ) -> Result<S3Upload> {
     let path = store.keys().file("resume", key)?;
     let name = record::name(&path, user);
@@ -111,7 +112,11 @@ pub(in super::super) async fn resume(
         ..
     } = found;
     let only = s3.claim(&path)?;
-    let mut upload = S3Upload::new(store, s3, path, &NewFile::default());
+    let file = NewFile {
+        exclusive,
+        ..NewFile::default()
+    };
+    let mut upload = S3Upload::new(store, s3, path, &file);
     upload.claim = only;
     // The first bytes passed in another session.
     upload.digests = None;

@@ -272,12 +272,17 @@ impl S3Upload {
     }
 
     /// Refuses to replace what somebody else put there meanwhile.
-    async fn require_version(&self) -> Result<()> {
-        if self.version.is_none() {
+    async fn require_unchanged(&self) -> Result<()> {
+        let by_store = self.s3.switches().conditional_writes;
+        if self.version.is_none() && (!self.exclusive || by_store) {
             return Ok(());
         }
         let present = self.s3.head("commit", &self.path).await?;
-        if present.as_ref().and_then(HeadObjectOutput::e_tag) == self.version.as_deref() {
+        let unchanged = match &self.version {
+            Some(version) => present.as_ref().and_then(HeadObjectOutput::e_tag) == Some(version),
+            None => present.is_none(),
+        };
+        if unchanged {
             return Ok(());
         }
         Err(StoreError::new(ErrorKind::Changed, "commit"))
@@ -312,7 +317,7 @@ impl S3Upload {
         let head = self.head.take();
         let (chunks, _permit) = join(&self.store, &self.s3, head, chunks).await?;
         self.require_claim().await?;
-        self.require_version().await?;
+        self.require_unchanged().await?;
         let conditions = self.s3.switches().conditional_writes;
         let checksum = self.s3.checksum(&chunks);
         let bytes = length(&chunks);
@@ -338,7 +343,7 @@ impl S3Upload {
     async fn complete(&mut self, id: String) -> Result<Stat> {
         while self.join_one().await? {}
         self.require_claim().await?;
-        self.require_version().await?;
+        self.require_unchanged().await?;
         self.sent.sort_by_key(CompletedPart::part_number);
         let conditions = self.s3.switches().conditional_writes;
         let parts = CompletedMultipartUpload::builder()
