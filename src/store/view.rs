@@ -328,10 +328,10 @@ impl View {
                 .as_ref()
                 .is_some_and(|present| offset <= present.size);
             if offset > 0 && (offset <= kept.size || !fits_file) {
-                let replaces = self.located(Action::Overwrite, path);
-                let exclusive = present.is_none() && replaces.is_err();
+                let permitted = self.located(Action::Overwrite, path);
+                let exclusive = present.is_none() && permitted.is_err();
                 if present.is_some() {
-                    replaces?;
+                    permitted?;
                 }
                 let replaced = present.as_ref().map(|present| present.size);
                 let allowance = self.allowance(replaced, offset).await?;
