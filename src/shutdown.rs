@@ -1,8 +1,10 @@
 //! [`Drain`]: how a running server stops.
 //!
-//! Two moments: at `begin` nobody new gets in and idle sessions end; at `expire`, the drain
-//! deadline, running transfers are aborted. Every task of a connection runs on [`Drain::tasks`], so
-//! that the process ends only when the last one has cleaned up.
+//! Four moments: at `begin` readiness goes; at `close` nobody new gets in and silent sessions end; at
+//! `settle` every session ends that is between two commands; at `expire`, the drain deadline, running
+//! transfers are aborted. Each includes those before it. Every task of a connection runs on
+//! [`Drain::sessions`] or [`Drain::tasks`], so that the process ends only when the last one has
+//! cleaned up.
 
 use tokio::signal::unix::{Signal, SignalKind, signal as listen_for};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -11,19 +13,34 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     begun: CancellationToken,
+    closed: CancellationToken,
+    settled: CancellationToken,
     expired: CancellationToken,
+    sessions: TaskTracker,
     tasks: TaskTracker,
 }
 
 impl Drain {
-    /// Stops admission and ends idle sessions.
+    /// Tells balancers that the server goes; everybody is served as before.
     pub fn begin(&self) {
         self.begun.cancel();
     }
 
+    /// Stops admission and ends sessions that say nothing any more.
+    pub fn close(&self) {
+        self.begin();
+        self.closed.cancel();
+    }
+
+    /// Ends sessions at their next command.
+    pub fn settle(&self) {
+        self.close();
+        self.settled.cancel();
+    }
+
     /// Aborts what still runs.
     pub fn expire(&self) {
-        self.begun.cancel();
+        self.settle();
         self.expired.cancel();
     }
 
@@ -37,12 +54,45 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// Whether the listeners are closed.
+    pub fn has_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
+    /// Completes when the listeners close.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Whether nobody logs in any more.
+    pub fn has_settled(&self) -> bool {
+        self.settled.is_cancelled()
+    }
+
+    /// Completes when nobody logs in any more.
+    pub async fn settled(&self) {
+        self.settled.cancelled().await;
+    }
+
     /// Completes when the drain deadline has passed.
     pub async fn expired(&self) {
         self.expired.cancelled().await;
     }
 
-    /// Where every task of a connection runs.
+    /// Completes when no task is left.
+    pub async fn gone(&self) {
+        self.sessions.close();
+        self.sessions.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Where connections of clients are served.
+    pub fn sessions(&self) -> &TaskTracker {
+        &self.sessions
+    }
+
+    /// Where every other task runs that serves one or all of them.
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }

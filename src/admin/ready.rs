@@ -56,8 +56,10 @@ impl Readiness {
                 name: format!("listener {name}"),
                 ok: !draining,
                 required: true,
-                detail: if draining {
+                detail: if serving.shared.drain.has_closed() {
                     "closed".to_owned()
+                } else if draining {
+                    "closes soon".to_owned()
                 } else {
                     format!("accepts on {}", door.config.address)
                 },

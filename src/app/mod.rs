@@ -1,6 +1,7 @@
 //! Composition root: everything is opened and bound here, run, and drained.
 
 mod build;
+mod drain;
 mod reload;
 mod supervisor;
 
@@ -8,17 +9,16 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, signal::unix::Signal, sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{net::TcpListener, signal::unix::Signal, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::reload::ConfigFile;
-use self::{build::Lasting, reload::Reloader};
+use self::{build::Lasting, drain::Course, reload::Reloader};
 use crate::{
     admin::{Admin, DrainOrder, Levers, Orders},
     config::Config,
     edge::{Current, Tls},
     listen::{Admission, Inherited, Listening},
-    shutdown::Drain,
     sweep,
 };
 
@@ -106,9 +106,8 @@ impl App {
         }
     }
 
-    /// Serves until `stop` completes or the admin side says so, then drains: no new connections,
-    /// running transfers finish until the drain deadline, idle sessions get 421. When `hurry`
-    /// completes the deadline is now.
+    /// Serves until `stop` completes or the admin side says so, then drains as [`drain`] says. When
+    /// `hurry` completes the deadline is now.
     pub async fn run(
         self,
         stop: impl Future<Output = ()> + Send,
@@ -119,14 +118,15 @@ impl App {
         for (listener, address) in &self.addresses {
             tracing::info!(listener = &**listener, %address, "listening");
         }
-        let mut loops = JoinSet::new();
+        let mut doors = JoinSet::new();
         for listener in self.listeners {
-            loops.spawn(listener.run(Arc::clone(&current)));
+            doors.spawn(listener.run(Arc::clone(&current)));
         }
+        let mut loops = JoinSet::new();
         let reloader = Reloader::new(Arc::clone(&current), self.file, self.admin_tls);
         // Ends when the drain begins.
         loops.spawn(reloader.run(self.orders.reload, self.hangup));
-        // Likewise, with everything saved.
+        // When nobody logs in any more, with everything saved.
         loops.spawn(Arc::clone(&shared.bans).keep(shared.drain.clone()));
         // Likewise.
         if let Some(counters) = &shared.counters {
@@ -134,7 +134,7 @@ impl App {
             loops.spawn(Arc::clone(counters).run(bans, drain));
         }
         let served = Arc::clone(&current);
-        // Likewise.
+        // When the drain begins.
         loops.spawn(sweep::regularly(
             move || {
                 let serving = served.load();
@@ -165,53 +165,26 @@ impl App {
         };
         shared.metrics.ready.set(0.0);
         supervisor::stopping();
-        // Those of the configuration in force now: it may have been reloaded.
-        let patience = current.load().shared.timeouts.drain;
-        let deadline = order.deadline.unwrap_or(patience);
-        tracing::info!(deadline_seconds = deadline.as_secs(), "draining");
         shared.drain.begin();
-        loops.join_all().await;
-        if !drained(&shared.drain, deadline, patience, &mut orders, hurry).await {
+        // Those of the configuration in force now: it may have been reloaded.
+        let course = Course::new(&current.load().shared.timeouts, &order);
+        if !course.run(&shared.drain, doors, &mut orders, hurry).await {
             tracing::warn!(
                 sessions = shared.metrics.sessions.get(),
                 "drain ends, transfers are aborted"
             );
             shared.drain.expire();
-            let gone = shared.drain.tasks().wait();
+            let gone = shared.drain.gone();
             if tokio::time::timeout(ABORT_GRACE, gone).await.is_err() {
                 tracing::error!("some sessions did not end in time");
             }
         }
+        loops.join_all().await;
         finished.cancel();
         watching.join_all().await;
         journal.close().await;
         tracing::info!("stopped");
         Ok(())
-    }
-}
-
-/// Waits for the last session; `false` when the deadline came first.
-async fn drained(
-    drain: &Drain,
-    deadline: Duration,
-    patience: Duration,
-    orders: &mut mpsc::Receiver<DrainOrder>,
-    hurry: impl Future<Output = ()>,
-) -> bool {
-    drain.tasks().close();
-    let mut end = Instant::now() + deadline;
-    tokio::pin!(hurry);
-    loop {
-        tokio::select! {
-            () = drain.tasks().wait() => return true,
-            () = tokio::time::sleep_until(end) => return false,
-            () = &mut hurry => return false,
-            order = next(orders) => {
-                let deadline = order.deadline.unwrap_or(patience);
-                tracing::info!(deadline_seconds = deadline.as_secs(), "drain deadline set anew");
-                end = Instant::now() + deadline;
-            }
-        }
     }
 }
 

@@ -273,7 +273,11 @@ pub struct Timeouts {
     pub store: Duration,
     /// The commit of an upload; default 900 s.
     pub commit: Duration,
-    /// From SIGTERM to the end of running transfers; default 300 s.
+    /// From SIGTERM to the closing of the listeners, with readiness off; default 0.
+    pub drain_delay: Duration,
+    /// From there: who has just come may log in and begin a transfer; default 10 s.
+    pub drain_grace: Duration,
+    /// From the closing of the listeners to the end of running transfers; default 300 s.
     pub drain: Duration,
 }
 
@@ -356,6 +360,8 @@ impl Default for Timeouts {
             reply: Duration::from_secs(30),
             store: Duration::from_mins(2),
             commit: Duration::from_mins(15),
+            drain_delay: Duration::ZERO,
+            drain_grace: Duration::from_secs(10),
             drain: Duration::from_mins(5),
         }
     }

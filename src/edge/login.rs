@@ -182,7 +182,7 @@ async fn refuse(session: &mut Session, recent: u32, text: &str) -> Next {
     let (limits, failures) = (&session.shared.limits, session.login_failures);
     let delay = limits.login_delay.saturating_mul(failures.max(recent));
     tokio::select! {
-        () = session.shared.drain.begun() => {}
+        () = session.shared.drain.settled() => {}
         () = tokio::time::sleep(delay.min(limits.longest_login_delay)) => {}
     }
     if failures >= limits.login_failures {

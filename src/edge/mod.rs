@@ -34,7 +34,7 @@ mod tls;
 mod transfer;
 mod usage;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
@@ -59,7 +59,10 @@ pub use self::{
     tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, keep_current, report},
     usage::Usage,
 };
-pub(crate) use self::{pace::Buckets, passive::listen_with_backlog};
+pub(crate) use self::{
+    pace::Buckets,
+    passive::{accept_waiting, listen_with_backlog},
+};
 use crate::{
     auth::{SharedCounters, bans::Bans},
     config::{Bandwidth, Limits, Listener, Mode, Profile, Timeouts, WhenUnavailable},
@@ -75,6 +78,10 @@ const QUEUED_COMMANDS: usize = 32;
 /// Unknown commands before login: the third is the last. A browser or another protocol's client that
 /// was lured here must not get far (ALPACA, S17).
 const STRANGE_COMMANDS: u32 = 3;
+
+/// While the server stops: a client that says nothing for so long has nothing more to say. Others wait
+/// for an answer at most, then for a round trip.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// What all connections of the process share.
 #[derive(Debug)]
@@ -246,11 +253,24 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
     let (deadline, farewell) = session.deadline();
     tokio::select! {
         biased;
-        () = session.shared.drain.begun() => Err(Reply::new(421, "Server is shutting down")),
+        () = dismissed(session) => Err(Reply::new(421, "Server is shutting down")),
         // Before the lines: a flood of commands must not put off the login deadline.
         () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
         () = session.visit.kicked() => Err(kicked()),
         incoming = control.next() => Ok(incoming),
+    }
+}
+
+/// Completes when the server stops and this session, which waits for a command, has to go: it says
+/// nothing any more, or the others' time is over too and it has asked for no data connection. Who has
+/// just come to upload a file does so.
+async fn dismissed(session: &Session) {
+    let drain = &session.shared.drain;
+    drain.closed().await;
+    tokio::select! {
+        () = tokio::time::sleep_until(session.last_command + SILENCE) => {}
+        () = drain.settled(), if session.passive.is_none() => {}
+        () = drain.expired() => {}
     }
 }
 

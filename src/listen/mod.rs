@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     config::{Listener, Mode},
-    edge::{self, Arrival, Current, Door, Shared, listen_with_backlog},
+    edge::{self, Arrival, Current, Door, Shared, accept_waiting, listen_with_backlog},
     observe::metrics,
 };
 
@@ -91,32 +91,43 @@ impl Listening {
         self.socket.local_addr()
     }
 
-    /// Accepts until the drain begins; the socket is closed then. Each session begins with what
-    /// `current` is at that moment.
+    /// Accepts until the server closes its listeners; the socket is closed then. Each session begins
+    /// with what `current` is at that moment.
     pub async fn run(self, current: Current) {
         let drain = current.load().shared.drain.clone();
         tokio::select! {
             biased;
-            () = drain.begun() => {}
+            () = drain.closed() => {}
             () = self.accept(&current) => {}
+        }
+        // Whom the kernel has let in believes to be connected: a close now would be a reset. No more
+        // than the queue was long, so that a flood does not keep the socket open.
+        for _ in 0..BACKLOG {
+            match accept_waiting(&self.socket) {
+                Ok(Some((stream, peer))) => self.enter(stream, peer, &current),
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "last accept failed"),
+            }
         }
     }
 
-    async fn accept(self, current: &Current) {
+    async fn accept(&self, current: &Current) {
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    let serving = current.load();
-                    // A reload never takes a listener away.
-                    if let Some(door) = serving.door(&self.name) {
-                        self.welcome(stream, peer, door, &serving.shared);
-                    }
-                }
+                Ok((stream, peer)) => self.enter(stream, peer, current),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    fn enter(&self, stream: TcpStream, peer: SocketAddr, current: &Current) {
+        let serving = current.load();
+        // A reload never takes a listener away.
+        if let Some(door) = serving.door(&self.name) {
+            self.welcome(stream, peer, door, &serving.shared);
         }
     }
 
@@ -139,13 +150,13 @@ impl Listening {
         };
         let shared = Arc::clone(shared);
         // Ends with the header, its deadline or the drain; the place goes with it.
-        shared.drain.tasks().clone().spawn(async move {
+        shared.drain.sessions().clone().spawn(async move {
             let Some(header) = &reception.door.network.control_header else {
                 return;
             };
             let introduced = tokio::select! {
                 biased;
-                () = shared.drain.begun() => return,
+                () = shared.drain.settled() => return,
                 introduced = header.introduce(stream, peer) => introduced,
             };
             drop(place);
@@ -173,7 +184,7 @@ impl Reception {
             outcome,
         };
         shared.metrics.connections.get_or_create(&labels).inc();
-        let tasks = shared.drain.tasks();
+        let tasks = shared.drain.sessions();
         match admitted {
             Ok(permit) => {
                 if let Err(error) = prepare(&stream) {

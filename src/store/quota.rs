@@ -83,7 +83,8 @@ enum Phase {
 }
 
 impl Quotas {
-    /// Quotas that are counted anew after `recount`; a count ends when `drain` begins.
+    /// Quotas that are counted anew after `recount`; a count ends when `drain` has
+    /// settled: until then uploads may begin.
     pub fn new(recount: Duration, drain: Drain) -> Self {
         Self {
             recount,
@@ -145,7 +146,7 @@ impl Quotas {
     fn count_if_old(&self, usage: &Arc<Usage>) {
         let mut state = usage.state();
         let fresh = state.counted.is_some_and(|at| at.elapsed() < self.recount);
-        if fresh || state.counting || self.drain.has_begun() {
+        if fresh || state.counting || self.drain.has_settled() {
             return;
         }
         state.counting = true;
@@ -160,10 +161,10 @@ impl Quotas {
             failed
         });
         let (usage, drain) = (Arc::clone(usage), self.drain.clone());
-        // Ends with the count, or when the drain begins.
+        // Ends with the count, or when nobody begins an upload any more.
         self.drain.tasks().spawn(async move {
             let counted = tokio::select! {
-                () = drain.begun() => None,
+                () = drain.settled() => None,
                 counted = usage.count() => Some(counted),
             };
             usage.counted(counted);

@@ -24,7 +24,7 @@ EVERYTHING = {
         **STORE,
         "tls": {"minimum_version": "1.3"},
         "limits": {"upload_memory_bytes": 134217728, "connections": 2000},
-        "timeouts": {"drain_seconds": 120},
+        "timeouts": {"drain_seconds": 120, "drain_delay_seconds": 5},
         "profiles": {"legacy": {"list_date": "year_only"}},
         "log": {"level": "debug"},
     },

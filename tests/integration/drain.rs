@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::harness::{
-    End, Raw, Server, Store, Version, begin_downloads, begin_uploads, bytes, on_each_store, until,
+    End, Raw, Server, Store, Version, begin_downloads, begin_uploads, bytes, http_get,
+    on_each_store, until,
 };
 
 on_each_store!(drain_lets_50_transfers_finish_whole);
@@ -23,15 +24,8 @@ fn drain_lets_50_transfers_finish_whole(store: &Store) {
 
     let began = Instant::now();
     server.terminate();
-    until(
-        Duration::from_secs(10),
-        "new connections are refused",
-        || match TcpStream::connect(server.explicit) {
-            Ok(_) => Err("it still accepts".to_owned()),
-            Err(_) => Ok(()),
-        },
-    );
-    // Neither who is half way through a login nor who is idle goes on.
+    refused(&server);
+    // Neither who is silent half way through a login nor who is idle goes on.
     for raw in [&mut waiting, &mut idle] {
         let replies = raw.until_closed(Duration::from_secs(10));
         assert_eq!(replies.len(), 1, "{replies:?}");
@@ -62,6 +56,127 @@ fn drain_lets_50_transfers_finish_whole(store: &Store) {
         .map(|name| (name.as_str(), content.as_slice()))
         .collect();
     store.assert_holds(&stored);
+}
+
+/// The listeners are closed.
+#[track_caller]
+fn refused(server: &Server) {
+    until(
+        Duration::from_secs(10),
+        "connections are refused",
+        || match TcpStream::connect(server.explicit) {
+            Ok(_) => Err("it still accepts".to_owned()),
+            Err(_) => Ok(()),
+        },
+    );
+}
+
+#[test]
+fn who_had_just_connected_uploads_a_file_during_the_drain() {
+    let store = Store::local();
+    let content = bytes(12, 100_000);
+    let mut server = Server::start(&store);
+    let mut greeted = Raw::clear(server.explicit);
+    let mut secured = Raw::secured(&server, &server.tls(Version::Tls13));
+    // In the kernel's queue: for its client it is a connection, for the server nothing yet.
+    server.freeze();
+    let mut queued = Raw::silent(server.implicit);
+    server.terminate();
+    server.thaw();
+    refused(&server);
+
+    let tls = server.tls(Version::Tls13);
+    greeted.expect("AUTH TLS", 234);
+    greeted.start_tls(&tls).unwrap();
+    queued.start_tls(&tls).unwrap();
+    queued.use_for_data(&tls);
+    queued.reply().expect(220);
+    for (raw, name) in [(&mut greeted, "greeted"), (&mut secured, "secured")] {
+        raw.protect();
+        raw.login("alice");
+        raw.store(&format!("STOR {name}"), &content);
+    }
+    queued.login("alice");
+    queued.store("STOR queued", &content);
+    greeted.expect("QUIT", 221);
+    for raw in [&mut secured, &mut queued] {
+        let replies = raw.until_closed(Duration::from_secs(10));
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(replies[0].code, 421);
+    }
+    assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
+    store.assert_holds(&[
+        ("alice/greeted", &content),
+        ("alice/queued", &content),
+        ("alice/secured", &content),
+    ]);
+}
+
+#[test]
+fn who_never_pauses_is_told_between_two_files_when_the_grace_is_over() {
+    let store = Store::local();
+    let mut server = Server::with(&store)
+        .set("/timeouts/drain_grace_seconds", 1)
+        .start();
+    let mut busy = Raw::explicit(&server);
+    let mut awaited = Raw::explicit(&server);
+    server.terminate();
+    refused(&server);
+    let began = Instant::now();
+    let mut stored = Vec::new();
+    let last = loop {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "it still goes on"
+        );
+        // A port that was promised is served, the grace may be over or not.
+        let reply = busy.command("EPSV");
+        if reply.code == 421 {
+            break reply;
+        }
+        let port = reply.text().split('|').nth(3).unwrap().parse().unwrap();
+        let mut data = busy.connect_data((server.explicit.ip(), port).into());
+        busy.send(format!("STOR file{}\r\n", stored.len()).as_bytes())
+            .unwrap();
+        busy.reply().expect(150);
+        data.handshake().unwrap();
+        data.write(b"whole").unwrap();
+        assert_eq!(data.finish(), End::CloseNotify);
+        busy.reply().expect(226);
+        stored.push(format!("alice/file{}", stored.len()));
+    };
+    assert!(last.text().contains("shutting down"), "{last}");
+    assert!(!stored.is_empty());
+    let replies = awaited.until_closed(Duration::from_secs(10));
+    assert_eq!(replies[0].code, 421);
+    assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
+    let stored: Vec<_> = stored.iter().map(|name| (&**name, &b"whole"[..])).collect();
+    store.assert_holds(&stored);
+}
+
+#[test]
+fn while_balancers_learn_that_it_goes_everybody_is_served() {
+    let store = Store::local();
+    let mut server = Server::with(&store)
+        .set("/timeouts/drain_delay_seconds", 600)
+        .start();
+    let mut idle = Raw::explicit(&server);
+    server.terminate();
+    until(
+        Duration::from_secs(10),
+        "it is not ready",
+        || match http_get(server.admin, "/readyz").0 {
+            503 => Ok(()),
+            status => Err(status.to_string()),
+        },
+    );
+    let mut new = Raw::explicit(&server);
+    new.store("STOR file", b"whole");
+    idle.expect("NOOP", 200);
+    // A second signal does not wait for anybody.
+    server.terminate();
+    assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
+    store.assert_holds(&[("alice/file", b"whole")]);
 }
 
 #[test]
@@ -133,6 +248,8 @@ fn systemd_hears_of_readiness_life_reload_and_end() {
     hear(&socket, "WATCHDOG=1");
     assert_eq!(data.finish(), End::CloseNotify);
     raw.reply().expect(226);
+    // At once: a service manager that does not listen, as this one from here on, holds it up.
+    raw.expect("QUIT", 221);
     assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
 }
 

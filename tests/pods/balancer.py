@@ -4,14 +4,16 @@ Standard input has one JSON object per line: first {"proxy": bool, "services": [
 "kind"}]}, where `pod` is null for ports that are spread over the ready pods and `kind` is control or data; then
 {"pods": {"0": ADDRESS}, "ready": [0, …]} whenever something changes. Each is answered with
 {"connections": {"0": {"control": n, "data": n}}} on standard output. A control port of one pod that is not ready is
-closed, as its clients would find it. Connections reach the pods from the balancer's own address, with a PROXY header (version 2) before
-them if asked to; running ones are never touched.
+closed, as its clients would find it; whom it had accepted before that has reached the pod when the answer comes.
+Connections reach the pods from the balancer's own address, with a PROXY header (version 2) before them if asked to;
+running ones are never touched.
 """
 
 import asyncio
 import ipaddress
 import itertools
 import json
+import select
 import struct
 import sys
 
@@ -28,6 +30,8 @@ class Balancer:
         self.tasks = set()
         # Control ports of one pod, with their listening sockets while it is ready.
         self.own = []
+        # Connections that were accepted here and have not reached their pod yet.
+        self.on_their_way = set()
 
     async def serve(self, services):
         for service in services:
@@ -46,7 +50,15 @@ class Balancer:
             if (service["pod"] in self.ready) == (socket is not None):
                 continue
             if socket:
+                # Those that the kernel has accepted, too: where addresses are translated, nobody stands between.
+                while select.select(socket.sockets, [], [], 0)[0]:
+                    await asyncio.sleep(0)
                 socket.close()
+                # Turns of the loop from an accepted connection to its handler.
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                if self.on_their_way:
+                    await asyncio.wait(list(self.on_their_way))
             entry[1] = None if socket else await self.listen(service)
 
     def handler(self, service):
@@ -60,10 +72,15 @@ class Balancer:
                 if not self.ready:
                     return writer.transport.abort()
                 pod = self.ready[next(self.turns) % len(self.ready)]
+            arrived = asyncio.get_running_loop().create_future()
+            self.on_their_way.add(arrived)
             try:
                 upstream = await asyncio.open_connection(self.pods[str(pod)], service["target"])
             except (OSError, KeyError):
                 return writer.transport.abort()
+            finally:
+                self.on_their_way.discard(arrived)
+                arrived.set_result(None)
             counted = self.connections.setdefault(str(pod), {"control": 0, "data": 0})
             counted[kind] += 1
             if self.proxy:

@@ -30,8 +30,7 @@ WAYS = {
     "proxy": {"entry": "oneAddress", "proxy": True, "from": "proxy"},
     # Pods' Services have addresses of their own, read from their status.
     "shared": {"entry": "shared", "proxy": True, "from": "service"},
-    # The same, and control connections go there too: clients find the addresses in DNS, and a session that has just
-    # begun when its pod goes is told so.
+    # The same, and control connections go there too: clients find the addresses in DNS.
     "own": {"entry": "own", "proxy": True, "from": "proxy"},
 }
 TRANSFERS = 300
@@ -237,8 +236,7 @@ def report(way, s3, bucket, load, stops, connections, pods):
         f"{way}: {total} transfers ({len(load.uploads)} up, {load.downloads} down) by curl and lftp: {len(load.failures)} failed, "
         f"{len(lost)} lost, {len(differing)} truncated or different, {len(strange)} unconfirmed, {len(left)} open multipart uploads"
     )
-    failures = [] if WAYS[way]["entry"] == "own" else load.failures
-    problems = [*failures, *lost, *differing, *strange, *left]
+    problems = [*load.failures, *lost, *differing, *strange, *left]
     if problems:
         for pod in pods:
             print(f"--- pod {pod.ordinal} ---\n{pod.log()[-3000:]}")

@@ -129,8 +129,9 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* From SIGTERM to the last transfer. */}}
 {{- define "causeway.drainSeconds" -}}
-{{- dig "timeouts" "drain_seconds" 300 .Values.config | int -}}
+{{- add (dig "timeouts" "drain_seconds" 300 .Values.config | int) (dig "timeouts" "drain_delay_seconds" 0 .Values.config | int) -}}
 {{- end -}}
 
 {{/* Aborting what is left takes the server up to 30 seconds after the drain; 10 are for the node. */}}

@@ -213,13 +213,13 @@ impl Bans {
         }
     }
 
-    /// Keeps metrics and state file up to date until the drain is over, which is when `stop` ends.
+    /// Keeps metrics and state file up to date until nobody logs in any more.
     pub async fn keep(self: Arc<Self>, drain: Drain) {
         let mut round = 0_u32;
         loop {
             let last = tokio::select! {
                 biased;
-                () = drain.begun() => true,
+                () = drain.settled() => true,
                 () = tokio::time::sleep(PERIOD) => false,
             };
             round = round.wrapping_add(1);

@@ -115,7 +115,7 @@ impl Pool {
                     // logs in then.
                     self.drain.tasks().spawn(async move {
                         tokio::select! {
-                            () = drain.begun() => {}
+                            () = drain.settled() => {}
                             ended = connection.drive() => if let Err(error) = ended {
                                 tracing::debug!(%error, "LDAP connection ended");
                             }

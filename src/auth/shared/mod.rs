@@ -139,7 +139,7 @@ impl SharedCounters {
         }
     }
 
-    /// Talks to the store until the drain begins. A second call does nothing.
+    /// Talks to the store until nobody logs in any more. A second call does nothing.
     pub async fn run(self: Arc<Self>, bans: Arc<Bans>, drain: Drain) {
         let inbox = self
             .inbox
@@ -155,7 +155,7 @@ impl SharedCounters {
         loop {
             let done = tokio::select! {
                 biased;
-                () = drain.begun() => {
+                () = drain.settled() => {
                     // Its driver ends with it.
                     *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     return;

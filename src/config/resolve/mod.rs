@@ -43,6 +43,8 @@ use crate::access::Mount;
 
 /// Deadlines end within a week: longer ones are slips of units.
 const SECONDS: RangeInclusive<u64> = 1..=7 * 24 * 3600;
+/// What a stop takes beside the transfers; 0 is none of it.
+const DRAIN_SECONDS: RangeInclusive<u64> = 0..=3600;
 /// More connections than a process has descriptors for are a slip.
 const CONNECTIONS: RangeInclusive<usize> = 1..=1_000_000;
 
@@ -81,7 +83,7 @@ const LIMITS: [&str; 14] = [
     "quota_recount_seconds",
     "rename_bytes",
 ];
-const TIMEOUTS: [&str; 9] = [
+const TIMEOUTS: [&str; 11] = [
     "login_seconds",
     "tls_handshake_seconds",
     "data_connect_seconds",
@@ -90,6 +92,8 @@ const TIMEOUTS: [&str; 9] = [
     "reply_seconds",
     "store_seconds",
     "commit_seconds",
+    "drain_delay_seconds",
+    "drain_grace_seconds",
     "drain_seconds",
 ];
 
@@ -341,11 +345,12 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
 
 fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
     let default = Timeouts::default();
-    let read = |key, default: Duration| {
+    let within = |key, default: Duration, range| {
         table
-            .integer(key, default.as_secs(), SECONDS)
+            .integer(key, default.as_secs(), range)
             .map(Duration::from_secs)
     };
+    let read = |key, default| within(key, default, SECONDS);
     let login = read("login_seconds", default.login);
     let tls_handshake = read("tls_handshake_seconds", default.tls_handshake);
     let data_connect = read("data_connect_seconds", default.data_connect);
@@ -354,6 +359,8 @@ fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
     let reply = read("reply_seconds", default.reply);
     let store = read("store_seconds", default.store);
     let commit = read("commit_seconds", default.commit);
+    let drain_delay = within("drain_delay_seconds", default.drain_delay, DRAIN_SECONDS);
+    let drain_grace = within("drain_grace_seconds", default.drain_grace, DRAIN_SECONDS);
     let drain = read("drain_seconds", default.drain);
     Some(Timeouts {
         login: login?,
@@ -364,6 +371,8 @@ fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
         reply: reply?,
         store: store?,
         commit: commit?,
+        drain_delay: drain_delay?,
+        drain_grace: drain_grace?,
         drain: drain?,
     })
 }

@@ -238,7 +238,7 @@ impl<'a, F: FnOnce()> Queue<'a, F> {
                 () = self.claimed.cancelled() => {}
             }
             // tokio learns of a connection a moment later than of the command behind it.
-            if let Some(accepted) = self.waiting()? {
+            if let Some(accepted) = accept_waiting(&self.listener)? {
                 return Ok(accepted);
             }
             if let Some(late) = self.late.take() {
@@ -247,18 +247,21 @@ impl<'a, F: FnOnce()> Queue<'a, F> {
         }
         self.listener.accept().await
     }
+}
 
-    /// Asks the kernel itself.
-    fn waiting(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        match SockRef::from(&self.listener).accept() {
-            Ok((socket, from)) => {
-                socket.set_nonblocking(true)?;
-                let from = from.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
-                Ok(Some((TcpStream::from_std(socket.into())?, from)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+/// The next connection in the kernel's queue, if there is one: asks the kernel itself, of which tokio
+/// learns a moment later.
+pub(crate) fn accept_waiting(
+    listener: &TcpListener,
+) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    match SockRef::from(listener).accept() {
+        Ok((socket, from)) => {
+            socket.set_nonblocking(true)?;
+            let from = from.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Some((TcpStream::from_std(socket.into())?, from)))
         }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -209,6 +209,16 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Stops the process where it is; the kernel goes on to take connections for it.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let child = &mut self.child;
