@@ -11,6 +11,8 @@ pub(super) enum Failure {
     Configuration(Vec<String>),
     /// `explain` says no, on standard output. Exit code 4.
     Denied,
+    /// `check` has printed what it found. The exit code.
+    Checked(u8),
     /// Something went wrong while running. Exit code 1.
     Runtime(anyhow::Error),
 }
@@ -20,6 +22,7 @@ impl Failure {
         match self {
             Self::Configuration(_) => ExitCode::from(3),
             Self::Denied => ExitCode::from(4),
+            Self::Checked(code) => ExitCode::from(*code),
             Self::Runtime(_) => ExitCode::FAILURE,
         }
     }
@@ -29,6 +32,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Denied => formatter.write_str("denied"),
+            Self::Checked(_) => formatter.write_str("not as it must be"),
             Self::Configuration(mistakes) => formatter.write_str(&mistakes.join("\n")),
             Self::Runtime(error) => write!(formatter, "causeway: {error:#}"),
         }

@@ -27,7 +27,8 @@ use self::failure::Failure;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; for `serve` and `demo`: stopped by a signal, all transfers ended or drained
-  1  failed while running, for example an address is taken
+  1  failed while running, for example an address is taken; `check`: a store, a port or a name is not as
+     the configuration needs it
   2  wrong arguments
   3  mistakes in the configuration, the users file or the certificates
   4  `explain`: denied";
@@ -59,16 +60,9 @@ enum Command {
         #[arg(long, value_name = "PORT")]
         port: Option<u16>,
     },
-    /// Check configuration, users file, certificates and local directories; report every mistake.
-    /// Does not touch the network, unless told to
-    Check {
-        /// The YAML configuration
-        #[arg(short, long, value_name = "FILE")]
-        config: PathBuf,
-        /// Ask the buckets too: whether they can be reached, and what their settings lack
-        #[arg(long)]
-        online: bool,
-    },
+    /// Check everything that can be wrong before the first connection: configuration, users, certificates;
+    /// each backend with small objects that are taken away again; ports, names, memory
+    Check(check::Arguments),
     /// End unfinished uploads that a crash left in the backends and nobody has gone on with, as the
     /// running server does from time to time
     Sweep {
@@ -108,7 +102,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Demo { data, port } => demo::run(&data, port),
-        Command::Check { config, online } => check::run(&config, online),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Sweep { config, age } => sweep::run(&config, age),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Users { command } => users::run(&command),
@@ -121,7 +115,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody is left to hear that standard error is closed. What was denied is said already.
-            if !matches!(failure, Failure::Denied) {
+            if !matches!(failure, Failure::Denied | Failure::Checked(_)) {
                 let _ = writeln!(io::stderr(), "{failure}");
             }
             failure.exit_code()
@@ -148,7 +142,8 @@ mod tests {
             "causeway demo",
             "causeway demo --data d --port 0",
             "causeway check -c a.yaml",
-            "causeway check -c a.yaml --online",
+            "causeway check -c a.yaml --offline",
+            "causeway check -c a.yaml --format json",
             "causeway sweep -c a.yaml",
             "causeway sweep -c a.yaml --age 60",
             "causeway hash-password",

@@ -56,7 +56,10 @@ pub use self::{
         Doing, Failed, Failures, Moved, Presence, Quantiles, Reference, Registry, Replies, Running,
     },
     serving::{Current, Serving},
-    tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, keep_current, report},
+    tls::{
+        Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, doubts, keep_current,
+        report,
+    },
     usage::Usage,
 };
 pub(crate) use self::{

@@ -18,6 +18,7 @@ mod listing_cache;
 mod local;
 mod memory;
 mod object;
+pub mod probe;
 mod quota;
 mod stores;
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod admin;
 mod auth;
 /// Operations on every backend: the table of docs/storage.md.
 mod behaviour;
+/// `causeway check` on real stores.
+mod check;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
 /// Certificates of clients: who must have one, and whom it names.

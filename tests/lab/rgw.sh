@@ -49,6 +49,10 @@ start() {
     timeout 90 radosgw-admin user create --uid=tests --display-name=tests --max-buckets=0 \
         --access-key="$access_key_id" --secret-key="$secret_access_key" \
         > log/user.json 2> log/user.err
+    # A second one, who may nothing but what the policy of a bucket allows.
+    timeout 90 radosgw-admin user create --uid=restricted --display-name=restricted --max-buckets=-1 \
+        --access-key=RESTRICTED --secret-key="$secret_access_key" \
+        > log/restricted.json 2> log/restricted.err
     wait_for "the gateway" curl --silent --output /dev/null "http://127.0.0.1:$port/"
     trap - EXIT
     echo "http://127.0.0.1:$port,$access_key_id,$secret_access_key"

@@ -74,11 +74,28 @@ def end_incomplete_uploads_by_rule():
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
 
 
+def allow_all_but(user, action):
+    """Lets another user of the gateway do everything in the bucket, but for one action."""
+    statement = {
+        "Principal": {"AWS": [f"arn:aws:iam:::user/{user}"]},
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+    }
+    statements = [{"Effect": "Allow", "Action": "s3:*", **statement}]
+    if action:
+        statements.append({"Effect": "Deny", "Action": action, **statement})
+    policy = {"Version": "2012-10-17", "Statement": statements}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
+
+def remove_all():
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.delete_object(Bucket=bucket, Key=key), keys()))
+
+
 def destroy():
     for key, upload in uploads():
         s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: s3.delete_object(Bucket=bucket, Key=key), keys()))
+    remove_all()
     s3.delete_bucket(Bucket=bucket)
 
 
@@ -91,6 +108,8 @@ actions = {
     "uploads": uploads,
     "leave_open": leave_open,
     "end_incomplete_uploads_by_rule": end_incomplete_uploads_by_rule,
+    "allow_all_but": allow_all_but,
+    "remove_all": remove_all,
     "destroy": destroy,
 }
 for line in sys.stdin:

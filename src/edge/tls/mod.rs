@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `files` | the PEM files, as they were at one moment |
 //! | `certificates` | the server's certificates, and which one a client gets |
+//! | `chain` | what clients may dislike about a certificate, for `causeway check` |
 //! | `client` | certificates of clients: how they are verified, and whom they name |
 //! | `policy` | everything together as `rustls::ServerConfig`s: versions, suites, ALPN, tickets |
 //! | `resumption` | which control session a TLS session belongs to |
@@ -20,6 +21,7 @@
 //! whatever is reloaded meanwhile; the keys of the tickets outlive every reload.
 
 mod certificates;
+mod chain;
 mod client;
 mod files;
 mod policy;
@@ -40,6 +42,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 pub(super) use self::session::SessionTls;
 pub use self::{
     certificates::{Certificate, Validity},
+    chain::doubts,
     files::{FileError, FileErrors},
     reload::{Fresh, Reload, keep_current, report},
 };

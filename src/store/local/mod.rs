@@ -10,6 +10,7 @@
 //! waits for a client. Why not OpenDAL's `fs`: `docs/decisions/0002-local-disk-without-opendal.md`.
 
 mod kept;
+mod probe;
 mod read;
 mod upload;
 

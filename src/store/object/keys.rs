@@ -110,6 +110,11 @@ impl Keys {
         format!("{}{AREA}/{:032x}", self.prefix, rand::random::<u128>())
     }
 
+    /// What everything lies below, with a slash at its end, or empty.
+    pub(super) fn root_prefix(&self) -> &str {
+        &self.prefix
+    }
+
     fn root(&self) -> String {
         if self.prefix.is_empty() {
             "/".to_owned()

@@ -12,6 +12,7 @@ mod copy;
 mod keys;
 mod listing;
 mod opendal_upload;
+mod probe;
 mod rename;
 mod s3;
 mod services;

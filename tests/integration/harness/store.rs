@@ -260,6 +260,22 @@ impl Store {
         }
     }
 
+    /// Lets another user of the gateway do everything in the bucket, but for one action, if any.
+    pub(crate) fn allow_all_but(&self, user: &str, action: &str) {
+        let Self::Bucket(bucket) = self else {
+            panic!("only a bucket has a policy");
+        };
+        bucket.ask(&json!({"do": "allow_all_but", "user": user, "action": action}));
+    }
+
+    /// Deletes all objects of a bucket.
+    pub(crate) fn remove_all(&self) {
+        let Self::Bucket(bucket) = self else {
+            panic!("only a bucket is emptied so");
+        };
+        bucket.ask(&json!({"do": "remove_all"}));
+    }
+
     /// Gives the bucket a rule that ends incomplete uploads after a week.
     pub(crate) fn end_incomplete_uploads_by_rule(&self) {
         match self {

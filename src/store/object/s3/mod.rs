@@ -12,6 +12,7 @@ mod digests;
 mod error;
 mod http;
 pub(super) mod kept;
+mod probe;
 mod record;
 mod touch;
 mod upload;

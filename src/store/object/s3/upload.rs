@@ -546,7 +546,7 @@ impl S3 {
 
     /// `x-amz-checksum-crc32`, where the store is known to check it: TCP and TLS guard the way to the
     /// store's door, this one the way behind it.
-    fn checksum(&self, chunks: &[Bytes]) -> Option<String> {
+    pub(super) fn checksum(&self, chunks: &[Bytes]) -> Option<String> {
         if !self.switches().integrity {
             return None;
         }

@@ -1,122 +1,180 @@
-//! `causeway check`: everything that can be wrong before the first connection, without the network
-//! unless `--online` asks for it.
+//! `causeway check`: everything that can be wrong before the first connection.
+//!
+//! Owns what is looked at and in which order; [`report`] says it. Files are always looked at; stores, ports,
+//! names and the bounds of this machine unless `--offline` says that it is not the one that will serve.
 
-use std::{fmt::Write as _, fs, io, io::Write as _, path::Path, time::SystemTime};
+mod network;
+mod report;
+mod resources;
+mod stores;
 
+use std::{fmt::Write as _, path::PathBuf, time::SystemTime};
+
+use self::report::Format;
+pub(super) use self::report::Report;
 use super::Failure;
 use crate::{
     auth::{Names, Users},
-    config::{Backend, Config, Listener},
-    edge::{Tls, Validity},
+    config::{Backend, Config, Listener, PublicAddress},
+    edge::{Tls, Validity, doubts},
 };
 
-pub(super) fn run(file: &Path, online: bool) -> Result<(), Failure> {
-    let summary = check(file)?;
-    write!(io::stdout(), "{}: ok\n{summary}", file.display())?;
-    if online {
-        super::sweep::advice(&Config::load(file)?)?;
-    }
-    Ok(())
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The YAML configuration
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Look at files only: try no store, port or name, and do not ask how much memory this machine has.
+    /// For a pipeline, and for a server that must start while its store is away
+    #[arg(long)]
+    offline: bool,
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
-/// A short summary, or every mistake.
-fn check(file: &Path) -> Result<String, Failure> {
-    let config = Config::load(file)?;
-    let mut mistakes = Vec::new();
-    let mut warnings = Vec::new();
-    let names = Names::of(&config);
-    let loaded = config
-        .auth
-        .users
-        .as_ref()
-        .map(|files| Users::load(files, &names));
-    let users = match loaded {
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let report = Report::new(&arguments.config, arguments.format);
+    look(arguments, report)?.finish()
+}
+
+/// Everything that there is to say.
+fn look(arguments: &Arguments, mut report: Report) -> Result<Report, Failure> {
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            for line in errors.to_string().lines() {
+                report.mistake("configuration", line);
+            }
+            return Ok(report);
+        }
+    };
+    let users = users(&config, &mut report);
+    certificates(arguments, &config, &mut report);
+    network::look(&config, &mut report);
+    if !arguments.offline {
+        network::try_all(&config, &mut report);
+        resources::look(&config, &mut report);
+    }
+    stores::try_all(&config, !arguments.offline, &mut report)?;
+    for line in summary(&config, users).lines() {
+        report.line(line.to_owned());
+    }
+    Ok(report)
+}
+
+/// How many users there are in the users files, whose mistakes are told.
+fn users(config: &Config, report: &mut Report) -> usize {
+    let files = config.auth.users.as_ref();
+    match files.map(|files| Users::load(files, &Names::of(config))) {
         None => 0,
         Some(Ok(users)) => {
-            warnings.extend(useless_certificates(&config, &users));
-            warnings.extend(users.with_weak_hashes().map(|name| {
-                format!("warning: user {name:?} has an MD5 hash, which falls in minutes: give a new password\n")
-            }));
+            useless_certificates(config, &users, report);
+            for name in users.with_weak_hashes() {
+                report.warn(
+                    "users",
+                    format!(
+                        "user {name:?} has an MD5 hash, which falls in minutes: give a new password"
+                    ),
+                );
+            }
             users.len()
         }
         Some(Err(errors)) => {
-            mistakes.extend(errors.lines());
+            for line in errors.lines() {
+                report.mistake("users", line);
+            }
             0
         }
-    };
+    }
+}
+
+/// Users who need a certificate that no listener asks for.
+fn useless_certificates(config: &Config, users: &Users, report: &mut Report) {
+    let asks = |listener: &Listener| listener.tls.client_certificates.is_some();
+    if config.listeners.iter().any(asks) {
+        return;
+    }
+    for name in users.with_certificates() {
+        report.warn(
+            "users",
+            format!(
+                "user {name:?} needs a certificate, and no listener has tls.client_certificates"
+            ),
+        );
+    }
+}
+
+/// What is wrong with the certificates of every listener and of the admin side, or soon will be.
+fn certificates(arguments: &Arguments, config: &Config, report: &mut Report) {
     let mut seen = Vec::new();
     for listener in &config.listeners {
         if seen.contains(&&listener.tls) {
             continue;
         }
         seen.push(&listener.tls);
-        match certificates(listener) {
-            Ok(found) => warnings.extend(found),
-            Err(found) => mistakes.extend(found.into_iter().map(|mistake| {
-                format!("{}: listener {}: {mistake}", file.display(), listener.name)
-            })),
-        }
+        let sharing = config
+            .listeners
+            .iter()
+            .filter(|other| other.tls == listener.tls);
+        let hosts = sharing.filter_map(|listener| match &listener.passive.address {
+            PublicAddress::Dns(name) => Some(name.clone()),
+            _ => None,
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let what = format!("listener {}", listener.name);
+        certificates_of(arguments, &what, &listener.tls, &hosts, report);
     }
-    for (name, backend) in &config.backends {
-        if let Backend::Fs(fs) = backend
-            && let Err(mistake) = directory(&fs.root)
-        {
-            let root = fs.root.display();
-            mistakes.push(format!(
-                "{}: backends.{name}.root {root}: {mistake}",
-                file.display()
+    if let Some(tls) = config.admin.as_ref().and_then(|admin| admin.tls.as_ref())
+        && !seen.contains(&tls)
+    {
+        certificates_of(arguments, "admin", tls, &[], report);
+    }
+}
+
+fn certificates_of(
+    arguments: &Arguments,
+    what: &str,
+    tls: &crate::config::Tls,
+    hosts: &[String],
+    report: &mut Report,
+) {
+    let file = arguments.config.display();
+    let found = match Tls::open(tls, crate::config::Resumption::Enabled) {
+        Ok(tls) => tls.certificates(),
+        Err(errors) => {
+            for error in errors.0 {
+                report.mistake("certificates", format!("{file}: {what}: {error}"));
+            }
+            return;
+        }
+    };
+    let now = SystemTime::now();
+    for certificate in found {
+        let file = certificate.file.display();
+        match certificate.validity(now) {
+            Validity::Expired => report.warn("certificates", format!("{what}: {file} has expired")),
+            Validity::Ending(days) => {
+                report.warn(
+                    "certificates",
+                    format!("{what}: {file} expires in {days} days"),
+                );
+            }
+            Validity::Good => {}
+        }
+        for doubt in doubts(&certificate.file, hosts) {
+            report.warn("certificates", format!("{what}: {file}: {doubt}"));
+        }
+        let end = time::OffsetDateTime::from_unix_timestamp(certificate.not_after);
+        if let Ok(end) = end {
+            let days = (end - time::OffsetDateTime::from(now)).whole_days();
+            let names = certificate.names.join(", ");
+            report.line(format!(
+                "certificate {file} of {what}: for {names}, until {}, {days} days",
+                end.date()
             ));
         }
     }
-    if mistakes.is_empty() {
-        Ok(summary(&config, users) + &warnings.concat())
-    } else {
-        Err(Failure::Configuration(mistakes))
-    }
-}
-
-/// Users who need a certificate that no listener asks for.
-fn useless_certificates(config: &Config, users: &Users) -> Vec<String> {
-    let asks = |listener: &Listener| listener.tls.client_certificates.is_some();
-    if config.listeners.iter().any(asks) {
-        return Vec::new();
-    }
-    let warning = |name| {
-        format!(
-            "warning: user {name:?} needs a certificate, and no listener has tls.client_certificates\n"
-        )
-    };
-    users.with_certificates().map(warning).collect()
-}
-
-/// What is wrong with the TLS of a listener, or what soon will be.
-fn certificates(listener: &Listener) -> Result<Vec<String>, Vec<String>> {
-    let tls = Tls::open(&listener.tls, listener.resumption)
-        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let now = SystemTime::now();
-    let warning = |certificate: crate::edge::Certificate| {
-        let problem = match certificate.validity(now) {
-            Validity::Expired => "has expired".to_owned(),
-            Validity::Ending(days) => format!("expires in {days} days"),
-            Validity::Good => return None,
-        };
-        let (name, file) = (&listener.name, certificate.file.display());
-        Some(format!("warning: listener {name}: {file} {problem}\n"))
-    };
-    Ok(tls.certificates().into_iter().filter_map(warning).collect())
-}
-
-/// Whether a backend can keep its files in `root`. Tries it: permission bits tell little on network
-/// mounts, read-only mounts and for root.
-fn directory(root: &Path) -> Result<(), String> {
-    let metadata = fs::metadata(root).map_err(|error| format!("cannot open: {error}"))?;
-    if !metadata.is_dir() {
-        return Err("not a directory".to_owned());
-    }
-    let probe = root.join(format!(".causeway-check-{}", std::process::id()));
-    fs::File::create_new(&probe).map_err(|error| format!("not writable: {error}"))?;
-    fs::remove_file(&probe)
-        .map_err(|error| format!("cannot remove the probe {}: {error}", probe.display()))
 }
 
 fn summary(config: &Config, users: usize) -> String {
@@ -156,7 +214,7 @@ fn summary(config: &Config, users: usize) -> String {
                 let endpoint = s3.endpoint.as_deref().unwrap_or("AWS");
                 let keys = match s3.credentials {
                     Some(_) => "credentials of the configuration",
-                    None => "credentials of the provider chain, looked up when the server starts",
+                    None => "credentials of the provider chain",
                 };
                 writeln!(
                     text,
@@ -172,7 +230,24 @@ fn summary(config: &Config, users: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::*;
+
+    /// The summary and the warnings, or the mistakes.
+    fn check(file: &Path) -> Result<String, String> {
+        let arguments = Arguments {
+            config: file.to_owned(),
+            offline: true,
+            format: Format::Json,
+        };
+        let report = look(&arguments, Report::new(file, Format::Json)).unwrap();
+        let found = report.found().join("\n");
+        if found.contains("Mistake ") {
+            return Err(found);
+        }
+        Ok(format!("{}\n{found}", report.summary()))
+    }
 
     /// A directory with a good configuration.
     fn directory_with_configuration() -> tempfile::TempDir {
@@ -216,12 +291,12 @@ mod tests {
         fs::remove_file(path.join("k.pem")).unwrap();
         fs::remove_dir(path.join("data")).unwrap();
         let failure = check(&path.join("causeway.yaml")).unwrap_err();
-        let listed = failure.to_string();
+        let listed = failure;
         for expected in [
             "users[0].password_hash: missing",
             "c.pem: no certificate found",
             "k.pem: cannot read the file",
-            "backends.disk.root",
+            "backend disk: list failed",
         ] {
             assert!(listed.contains(expected), "{expected}\n{listed}");
         }
@@ -233,7 +308,7 @@ mod tests {
         let directory = directory_with_configuration();
         let path = directory.path();
         let file = path.join("causeway.yaml");
-        assert!(!check(&file).unwrap().contains("warning"));
+        assert!(!check(&file).unwrap().contains("Warning"));
         let now = time::OffsetDateTime::now_utc();
         for (days, expected) in [(-1, "has expired"), (5, "expires in 4 days")] {
             let key = rcgen::KeyPair::generate().unwrap();
@@ -243,9 +318,9 @@ mod tests {
             fs::write(path.join("c.pem"), certificate.pem()).unwrap();
             fs::write(path.join("k.pem"), key.serialize_pem()).unwrap();
             let summary = check(&file).unwrap();
-            let warned = summary
-                .lines()
-                .any(|line| line.starts_with("warning: listener a: ") && line.ends_with(expected));
+            let warned = summary.lines().any(|line| {
+                line.starts_with("Warning certificates listener a: ") && line.ends_with(expected)
+            });
             assert!(warned, "{expected}: {summary}");
         }
     }
@@ -256,7 +331,7 @@ mod tests {
         let users = "users: [{name: plc, login: certificate, certificates: [plc]}]";
         fs::write(directory.path().join("users.yaml"), users).unwrap();
         let summary = check(&directory.path().join("causeway.yaml")).unwrap();
-        let expected = "warning: user \"plc\" needs a certificate, and no listener";
+        let expected = "Warning users user \"plc\" needs a certificate, and no listener";
         assert!(summary.contains(expected), "{summary}");
     }
 
@@ -267,7 +342,7 @@ mod tests {
         let users = format!("users: [{{name: a, password_hash: {hash:?}, profile: old}}]");
         fs::write(directory.path().join("users.yaml"), users).unwrap();
         let file = directory.path().join("causeway.yaml");
-        let failure = check(&file).unwrap_err().to_string();
+        let failure = check(&file).unwrap_err();
         let expected = "users[0].profile: no profile has the name \"old\"";
         assert!(failure.contains(expected), "{failure}");
         let text = fs::read_to_string(&file).unwrap();
@@ -281,9 +356,6 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(directory.path().join("k.pem"), key.serialize_pem()).unwrap();
         let failure = check(&directory.path().join("causeway.yaml")).unwrap_err();
-        assert!(
-            failure.to_string().contains("the key does not belong to"),
-            "{failure}"
-        );
+        assert!(failure.contains("the key does not belong to"), "{failure}");
     }
 }
