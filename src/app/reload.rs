@@ -18,7 +18,10 @@ use crate::{
     admin::{ReloadOrder, Reloaded},
     config::Config,
     edge::{Current, Reload, Serving, Tls, keep_current, report},
-    observe::metrics::ConfigReloadLabels,
+    observe::{
+        metrics::ConfigReloadLabels,
+        record::{Kind, Outcome, Record},
+    },
     watch::{self, Seen},
 };
 
@@ -189,6 +192,12 @@ impl Reloader {
         let labels = ConfigReloadLabels { outcome: label };
         let reloads = &last.shared.metrics.config_reloads;
         reloads.get_or_create(&labels).inc();
+        // The admin side records what it is asked for itself.
+        if why != "api" {
+            let journal = last.shared.registry.journal();
+            // No webhook hears of it.
+            let _ = journal.keep(record(&outcome, why)).await;
+        }
         outcome
     }
 
@@ -238,6 +247,31 @@ impl Reloader {
     }
 }
 
+/// The line of the audit trail.
+fn record(outcome: &Result<Reloaded, Vec<String>>, why: &'static str) -> Record {
+    let mut record = match outcome {
+        Ok(_) => Record::new(Kind::Reload, Outcome::Success),
+        Err(_) => Record::new(Kind::Reload, Outcome::Failed),
+    };
+    let list = |keys: &[String]| match keys {
+        [] => "nothing".to_owned(),
+        keys => keys.join(", "),
+    };
+    record.target = Some(why.to_owned());
+    record.detail = Some(match outcome {
+        Ok(reloaded) => format!(
+            "changed: {}; needs a restart: {}",
+            list(&reloaded.changed),
+            list(&reloaded.needs_restart)
+        ),
+        Err(mistakes) => {
+            record.reason = Some("mistakes");
+            mistakes.join("; ")
+        }
+    });
+    record
+}
+
 /// Puts the old values of everything that is bound at the start back into `new`, and names them.
 fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<String>) {
     keep(named, "admin", &mut new.admin, &old.admin);
@@ -269,6 +303,7 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
         connections_per_minute_per_network,
         upload_memory_bytes,
     );
+    new.effective.keep(&old.effective, named);
     new.listeners.retain_mut(|listener| {
         let path = format!("listeners.{}.address", listener.name);
         let before = old.listeners.iter().find(|old| old.name == listener.name);
@@ -285,6 +320,8 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
             new.listeners.push(gone.clone());
         }
     }
+    let names = new.listeners.iter().map(|listener| &*listener.name);
+    new.effective.keep_listeners(&old.effective, names);
 }
 
 /// Puts `old` back over `new`, and names the key, if they differ.
@@ -394,9 +431,14 @@ limits: {connections: 10}
             assert_eq!(named.join(" "), restart, "{to}");
             assert_eq!(changes(&old, &new).join(" "), changed, "{to}");
             assert_eq!(new.listeners.len(), 2, "{to}");
+            // What is shown is what counts.
+            let shown = new.effective.to_yaml().unwrap();
+            let again = Config::parse(&shown, Path::new("/etc/c.yaml"), &|_| None).unwrap();
+            assert_eq!(again, new, "{to}");
             if changed.is_empty() {
                 let mut sorted = new.clone();
                 sorted.listeners.sort_by_key(|listener| listener.address);
+                sorted.effective = old.effective.clone();
                 assert_eq!(sorted, old, "{to}: everything is as it was");
             }
         }

@@ -25,7 +25,7 @@ pub use self::{
     hook::HttpHook,
     ldap::Directory,
     shared::SharedCounters,
-    users::{FreshUsers, UserStore, Users, UsersError},
+    users::{FreshUsers, UserStore, Users, UsersError, users_schema},
 };
 use crate::access::{Account, Circumstances};
 

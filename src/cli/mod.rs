@@ -4,6 +4,7 @@
 //! nothing of what runs inside.
 
 mod check;
+mod config;
 mod ctl;
 mod demo;
 mod explain;
@@ -63,6 +64,17 @@ enum Command {
     /// Check everything that can be wrong before the first connection: configuration, users, certificates;
     /// each backend with small objects that are taken away again; ports, names, memory
     Check(check::Arguments),
+    /// The configuration as it counts
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// Print the JSON Schema of a file, for editors and pipelines
+    Schema {
+        /// Which file
+        #[arg(value_enum, default_value_t = config::File::Config)]
+        file: config::File,
+    },
     /// End unfinished uploads that a crash left in the backends and nobody has gone on with, as the
     /// running server does from time to time
     Sweep {
@@ -103,6 +115,8 @@ pub fn main() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Demo { data, port } => demo::run(&data, port),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Config { command } => config::run(&command),
+        Command::Schema { file } => config::print_schema(file),
         Command::Sweep { config, age } => sweep::run(&config, age),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Users { command } => users::run(&command),
@@ -144,6 +158,10 @@ mod tests {
             "causeway check -c a.yaml",
             "causeway check -c a.yaml --offline",
             "causeway check -c a.yaml --format json",
+            "causeway config print -c a.yaml",
+            "causeway config print -c a.yaml --format json",
+            "causeway schema",
+            "causeway schema users",
             "causeway sweep -c a.yaml",
             "causeway sweep -c a.yaml --age 60",
             "causeway hash-password",

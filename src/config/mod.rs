@@ -2,19 +2,23 @@
 //!
 //! Owns the YAML text, its errors and its defaults; the resolved [`Config`] carries no optional that
 //! has a default and no string that still must be parsed. Knows nothing of sockets or stores.
+//! [`record`] notes what is asked of a file; [`schema`] and [`effective`] are made of that.
 //! Three stages: [`yaml`] turns the text into nodes, [`typed`] reads them and collects every mistake
 //! (unknown keys included), [`resolve`] says what they mean.
 
 mod admin;
 mod auth;
 mod backend;
+mod effective;
 mod error;
 mod guard;
 mod journal;
 mod passive;
 mod profile;
+mod record;
 mod resolve;
 mod s3;
+pub mod schema;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -41,6 +45,7 @@ pub use self::{
         AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
         MemoryBackend, OPENDAL_SCHEMES, OpenDalBackend,
     },
+    effective::Effective,
     error::{ConfigError, ConfigErrors},
     guard::{Bandwidth, Bans, Rates},
     journal::{Audit, AuditFile, AuditSync, EventKind, Events, Webhook, WhenFull},
@@ -94,6 +99,8 @@ pub struct Config {
     pub events: Option<Events>,
     /// Logging.
     pub log: Log,
+    /// All of this by the keys of the file, to be shown.
+    pub effective: Effective,
 }
 
 /// One FTP(S) address.

@@ -17,6 +17,7 @@ mounts: [{path: /, backend: disk}]
 fn environment(name: &str) -> Option<String> {
     name.starts_with("CAUSEWAY_").then(|| match name {
         "CAUSEWAY_REDIS_URL" => "redis://127.0.0.1:6379/0".to_owned(),
+        "CAUSEWAY_HOOK_URL" => "https://example.com/hooks/ftp".to_owned(),
         _ => format!("value of {name}"),
     })
 }
@@ -152,6 +153,94 @@ fn defaults_of_the_example_are_those_of_the_code() {
         other => panic!("{name} must be a local directory, found {other:?}"),
     };
     assert_eq!(local_time(&written, "local"), local_time(&default, "disk"));
+}
+
+/// The schema comes from the reader's own questions: none may be left out, and each is explained.
+#[test]
+fn schema_knows_every_key_its_kind_and_its_description() {
+    let schema = schema::configuration();
+    let mut odd = Vec::new();
+    schema::keys_without_kind(&schema, "", &mut odd);
+    assert!(odd.is_empty(), "no kind was asked for: {odd:?}");
+    let text = schema.to_string();
+    for key in resolve::all_keys() {
+        assert!(
+            text.contains(&format!("\"{key}\":")),
+            "the schema lacks {key}"
+        );
+    }
+    let mut silent = Vec::new();
+    undescribed(&schema, "", &mut silent);
+    assert!(
+        silent.is_empty(),
+        "no comment in config.example.yaml: {silent:?}"
+    );
+    let users = crate::auth::users_schema();
+    schema::keys_without_kind(&users, "", &mut odd);
+    assert!(odd.is_empty(), "no kind was asked for: {odd:?}");
+    let demanded = |pointer: &str| schema.pointer(pointer).cloned().unwrap_or_default();
+    assert_eq!(
+        demanded("/required"),
+        serde_json::json!(["listeners", "backends", "mounts"])
+    );
+    assert_eq!(
+        demanded("/properties/listeners/items/required"),
+        serde_json::json!(["name", "address", "mode"])
+    );
+}
+
+/// Keys that nothing is said of.
+fn undescribed(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    for (key, below) in properties {
+        let path = format!("{path}.{key}");
+        if below.get("description").is_none() && below.get("const").is_none() {
+            // Tables are explained by what is in them.
+            let has_keys = below.get("properties").is_some() || below.get("anyOf").is_some();
+            let is_plain = ["integer", "boolean"]
+                .iter()
+                .any(|kind| below["type"] == **kind);
+            if is_plain || !has_keys {
+                found.push(path.clone());
+            }
+        }
+        undescribed(below, &path, found);
+    }
+    for key in ["items", "additionalProperties"] {
+        if schema[key].is_object() {
+            undescribed(&schema[key], &format!("{path}[]"), found);
+        }
+    }
+    for below in schema["anyOf"].as_array().into_iter().flatten() {
+        undescribed(below, path, found);
+    }
+}
+
+/// What is printed is read again and means the same, for everything that a file can say.
+#[test]
+fn effective_configuration_reads_as_the_same() {
+    // Secrets that stand in the file itself would be masked.
+    let full = full_example()
+        .replace(
+            "url: https://example.com/hooks/ftp",
+            "url: {env: CAUSEWAY_HOOK_URL}",
+        )
+        .replace(
+            "endpoint: https://oss-cn",
+            "endpoint: {env: CAUSEWAY_ENDPOINT} # ",
+        )
+        .replace(
+            "      bucket: my-bucket",
+            "      bucket: {env: CAUSEWAY_BUCKET}",
+        );
+    for text in [full.as_str(), MINIMAL, EXAMPLE] {
+        let first = parse(text).unwrap();
+        let printed = first.effective.to_yaml().unwrap();
+        assert!(!printed.contains("***"), "{printed}");
+        let second = Config::parse(&printed, Path::new("/else/where.yaml"), &environment);
+        let second = second.unwrap_or_else(|errors| panic!("{errors}\n{printed}"));
+        assert_eq!(first, second, "{printed}");
+    }
 }
 
 /// hickory-dns's idea: a key that nobody knows must be refused wherever it stands.

@@ -13,10 +13,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, ConfigErrors, Secret, yaml::Node};
+use super::{
+    ConfigError, ConfigErrors, Secret,
+    record::{Kind, Place, ROOT, Record, Records, Way},
+    yaml::Node,
+};
 
 /// Longest file that `{file: PATH}` may name: it holds one secret, not a disk image.
 const VALUE_FILE_BYTES: u64 = 64 << 10;
+
+/// What stands for a secret wherever a configuration is shown.
+pub(crate) const MASK: &str = "***";
+/// Stands for every name where there is no file.
+const EVERY: &str = "*";
 
 /// What all tables of one file share.
 pub(crate) struct Reader<'a> {
@@ -26,12 +35,16 @@ pub(crate) struct Reader<'a> {
     /// The text is somebody else's: it must not name our variables and files.
     foreign: bool,
     errors: RefCell<Vec<ConfigError>>,
+    records: Records,
+    /// There is no file: every question is asked that could be, see [`Reader::exploring`].
+    exploring: Option<usize>,
 }
 
 /// One mapping with known keys.
 pub(crate) struct Table<'a> {
     reader: &'a Reader<'a>,
     path: String,
+    place: Place,
     entries: BTreeMap<&'a str, &'a Node>,
 }
 
@@ -39,6 +52,7 @@ pub(crate) struct Table<'a> {
 pub(crate) struct Item<'a> {
     reader: &'a Reader<'a>,
     path: String,
+    place: Place,
     node: &'a Node,
 }
 
@@ -60,7 +74,28 @@ impl<'a> Reader<'a> {
             environment,
             foreign: false,
             errors: RefCell::default(),
+            records: Records::default(),
+            exploring: None,
         }
+    }
+
+    /// A reader without a file that is asked everything which any file could lead to: tables and lists are
+    /// there, choices are another one in each `pass`, other values are absent. What is asked is noted in
+    /// `records`, which go from pass to pass; mistakes are of no interest.
+    pub(crate) fn exploring(pass: usize, records: Records) -> Self {
+        Self {
+            directory: PathBuf::new(),
+            environment: &|_| None,
+            foreign: false,
+            errors: RefCell::default(),
+            records,
+            exploring: Some(pass),
+        }
+    }
+
+    /// What was asked.
+    pub(crate) fn into_records(self) -> Records {
+        self.records
     }
 
     /// A reader for a text that another system sent: `{env: NAME}` and `{file: PATH}` are mistakes.
@@ -70,6 +105,8 @@ impl<'a> Reader<'a> {
             environment: &|_| None,
             foreign: true,
             errors: RefCell::default(),
+            records: Records::default(),
+            exploring: None,
         }
     }
 
@@ -91,6 +128,7 @@ impl<'a> Reader<'a> {
         Item {
             reader: self,
             path: String::new(),
+            place: ROOT,
             node,
         }
         .table(known)
@@ -98,9 +136,18 @@ impl<'a> Reader<'a> {
 
     /// `value` if nothing was wrong, else every mistake.
     pub(crate) fn finish<T>(self, value: Option<T>, file: &Path) -> Result<T, ConfigErrors> {
+        self.finish_recorded(value, file).map(|(value, _)| value)
+    }
+
+    /// The same, and what was asked.
+    pub(crate) fn finish_recorded<T>(
+        self,
+        value: Option<T>,
+        file: &Path,
+    ) -> Result<(T, Vec<Record>), ConfigErrors> {
         let mut errors = self.errors.into_inner();
         match value {
-            Some(value) if errors.is_empty() => Ok(value),
+            Some(value) if errors.is_empty() => Ok((value, self.records.into_inner())),
             _ => {
                 if errors.is_empty() {
                     // Unreachable as long as every getter notes why it returned `None`.
@@ -133,10 +180,12 @@ impl<'a> Item<'a> {
     /// The item as a table that may hold the keys `known`; nothing at all (`limits:` with every line
     /// below it commented out) is an empty table.
     pub(crate) fn table(&self, known: &[&str]) -> Option<Table<'a>> {
+        let place = self.table_place(known);
         let entries = self.entries("a table of keys")?;
         let mut table = Table {
             reader: self.reader,
             path: self.path.clone(),
+            place,
             entries: BTreeMap::new(),
         };
         for (key, item) in entries {
@@ -149,8 +198,69 @@ impl<'a> Item<'a> {
         Some(table)
     }
 
-    /// The choice at `key` of a mapping, before its other keys are looked at.
-    pub(crate) fn tag<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    /// Notes that this is a table of these keys; where they are.
+    fn table_place(&self, known: &[&str]) -> Place {
+        let records = &self.reader.records;
+        let pass = self.reader.exploring.unwrap_or_default();
+        let place = self.place;
+        records.kind(place, Kind::Table { one_of: false });
+        records.note(place, |record| {
+            for key in known {
+                if !record.keys.iter().any(|noted| noted == key) {
+                    record.keys.push((*key).to_owned());
+                }
+            }
+            record.seen.insert(pass);
+        });
+        place
+    }
+
+    /// The choice at `key` of a mapping, and the mapping as what it is by this choice.
+    pub(crate) fn tagged<T: Copy>(
+        &self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+    ) -> Option<(T, Self)> {
+        let chosen = self.tag(key, words);
+        let records = &self.reader.records;
+        let (word, value) = match self.reader.exploring {
+            Some(pass) => *words.get(pass % words.len())?,
+            None => {
+                let chosen = chosen?;
+                let given = self.peek_key(key);
+                let known = words.iter().find(|(word, _)| Some(*word) == given);
+                // By way of `{env: NAME}` the word is not in the file; any of the same meaning will do.
+                (known.map_or(words[0].0, |(word, _)| word), chosen)
+            }
+        };
+        let place = records.go(self.place, Way::Variant(key, word));
+        let at = records.go(place, Way::Key(key.to_owned()));
+        records.note(at, |record| {
+            record.value = Some(Node::String(word.to_owned()))
+        });
+        let item = Self {
+            reader: self.reader,
+            path: self.path.clone(),
+            place,
+            node: self.node,
+        };
+        Some((value, item))
+    }
+
+    /// The string at `key` of a mapping in the text itself.
+    fn peek_key(&self, key: &str) -> Option<&'a str> {
+        let Node::Mapping(entries) = self.node else {
+            return None;
+        };
+        entries
+            .iter()
+            .find_map(|(name, value)| match (name, value) {
+                (Node::String(name), Node::String(value)) if name == key => Some(value.as_str()),
+                _ => None,
+            })
+    }
+
+    fn tag<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let entries = match self.node {
             Node::Mapping(entries) => entries.as_slice(),
             Node::Null => &[],
@@ -165,16 +275,32 @@ impl<'a> Item<'a> {
         let named = |(name, _): &&(Node, Node)| matches!(name, Node::String(name) if name == key);
         let node = entries.iter().find(named).map(|(_, node)| (key, node));
         let entries = node.into_iter().collect();
+        let scratch = self.reader.records.go(self.place, Way::Variant(key, ""));
         Table {
             reader: self.reader,
             path: self.path.clone(),
+            place: scratch,
             entries,
         }
         .required_choice(key, words)
     }
 
+    /// Notes which words a string may be; whoever reads it sees to that.
+    pub(crate) fn words<'w>(&self, words: impl IntoIterator<Item = &'w str>) {
+        let records = &self.reader.records;
+        records.kind(self.place, Kind::Words);
+        records.note(self.place, |record| {
+            for word in words {
+                if !record.words.iter().any(|known| known == word) {
+                    record.words.push(word.to_owned());
+                }
+            }
+        });
+    }
+
     /// The item as a string that is not empty.
     pub(crate) fn text(&self, expected: &str) -> Option<Text> {
+        self.note_text(Kind::Text { empty: false }, expected);
         let text = self.any_text(expected)?;
         if text.value.is_empty() {
             self.error(format!("empty: expected {expected}"));
@@ -183,14 +309,78 @@ impl<'a> Item<'a> {
         Some(text)
     }
 
+    /// Notes a string and, unless it is a secret, its value as it stands in the file.
+    fn note_text(&self, kind: Kind, expected: &str) {
+        let secret = kind == Kind::Secret;
+        self.reader.records.kind(self.place, kind);
+        let value = match self.node {
+            Node::String(_) if secret => Some(Node::String(MASK.to_owned())),
+            Node::Mapping(_) => Some(self.reference()),
+            Node::String(_) => Some(self.node.clone()),
+            _ => None,
+        };
+        self.reader.records.note(self.place, |record| {
+            record.expected.get_or_insert_with(|| expected.to_owned());
+            record.value = value;
+        });
+    }
+
+    /// `{env: NAME}` or `{file: PATH}`, with a path that does not depend on where the text lies.
+    fn reference(&self) -> Node {
+        let Node::Mapping(entries) = self.node else {
+            return Node::Null;
+        };
+        let whole = |(key, value): &(Node, Node)| match (key, value) {
+            (Node::String(name), Node::String(path)) if name == "file" => {
+                let path = self.reader.directory.join(path);
+                (key.clone(), Node::String(path.display().to_string()))
+            }
+            _ => (key.clone(), value.clone()),
+        };
+        Node::Mapping(entries.iter().map(whole).collect())
+    }
+
     /// Whether the item is a mapping that has none of `keys`.
     pub(crate) fn is_table_without(&self, keys: &[&str]) -> bool {
+        if let Some(pass) = self.reader.exploring {
+            return pass % 2 == 1;
+        }
         let Node::Mapping(entries) = self.node else {
             return false;
         };
         !entries
             .iter()
             .any(|(key, _)| matches!(key, Node::String(key) if keys.contains(&key.as_str())))
+    }
+
+    /// Notes the node as the value that counts.
+    fn note_value(&self) {
+        let value = Some(self.node.clone());
+        self.reader
+            .records
+            .note(self.place, |record| record.value = value);
+    }
+
+    fn integer<T>(&self, range: &RangeInclusive<T>) -> Option<T>
+    where
+        T: Copy + PartialOrd + TryFrom<i128> + std::fmt::Display,
+    {
+        let value = match self.node {
+            Node::Integer(value) => T::try_from(*value)
+                .ok()
+                .filter(|value| range.contains(value)),
+            _ => None,
+        };
+        if value.is_some() {
+            self.note_value();
+            return value;
+        }
+        let (least, most) = (range.start(), range.end());
+        let found = describe(self.node);
+        self.error(format!(
+            "expected a whole number from {least} to {most}, found {found}"
+        ));
+        None
     }
 
     /// The item where it is a string in the text itself; notes nothing.
@@ -224,7 +414,15 @@ impl<'a> Item<'a> {
 
     /// Follows `{env: NAME}` or `{file: PATH}`.
     fn indirect_text(&self, expected: &str) -> Option<Text> {
-        let table = self.table(&["env", "file"])?;
+        let records = &self.reader.records;
+        let scratch = Self {
+            reader: self.reader,
+            path: self.path.clone(),
+            // Not a kind of the value: every string may be one.
+            place: records.go(self.place, Way::Variant("", "")),
+            node: self.node,
+        };
+        let table = scratch.table(&["env", "file"])?;
         match (table.has("env"), table.has("file")) {
             (true, false) => {
                 let name = table.literal("env", "the name of an environment variable")?;
@@ -258,9 +456,52 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The items of a list.
+    fn list(&self, expected: &str) -> Option<Vec<Item<'a>>> {
+        let records = &self.reader.records;
+        records.kind(self.place, Kind::List);
+        let at = |(index, node)| Item {
+            reader: self.reader,
+            path: format!("{}[{index}]", self.path),
+            place: records.go(self.place, Way::Item(index)),
+            node,
+        };
+        if self.reader.exploring.is_some() {
+            return Some(vec![at((0, &Node::Null))]);
+        }
+        let Node::Sequence(nodes) = self.node else {
+            let found = describe(self.node);
+            self.error(format!("expected {expected}, found {found}"));
+            return None;
+        };
+        // Those of a default are gone.
+        records.note(self.place, |record| record.value = None);
+        Some(nodes.iter().enumerate().map(at).collect())
+    }
+
     /// The values of a mapping whose keys are names of the operator's choice.
     pub(crate) fn names(&self) -> Option<Vec<(&'a str, Item<'a>)>> {
-        self.entries("a table of names")
+        self.reader.records.kind(self.place, Kind::Names);
+        if self.reader.exploring.is_some() {
+            let item = Item {
+                reader: self.reader,
+                path: join(&self.path, EVERY),
+                place: self
+                    .reader
+                    .records
+                    .go(self.place, Way::Name(EVERY.to_owned())),
+                node: &Node::Null,
+            };
+            return Some(vec![(EVERY, item)]);
+        }
+        let mut items = self.entries("a table of names")?;
+        for (name, item) in &mut items {
+            item.place = self
+                .reader
+                .records
+                .go(self.place, Way::Name((*name).to_owned()));
+        }
+        Some(items)
     }
 
     /// The entries of a mapping, duplicates noted and left out.
@@ -282,6 +523,7 @@ impl<'a> Item<'a> {
             let item = Item {
                 reader: self.reader,
                 path: join(&self.path, key),
+                place: self.place,
                 node,
             };
             if seen.iter().any(|(other, _)| other == key) {
@@ -325,16 +567,62 @@ impl<'a> Table<'a> {
 
     /// The value of `key`, if given.
     pub(crate) fn item(&self, key: &str) -> Option<Item<'a>> {
-        let node = *self.entries.get(key)?;
+        let place = self.place_of(key);
+        let node = match self.reader.exploring {
+            Some(_) => &Node::Null,
+            None => *self.entries.get(key)?,
+        };
         Some(Item {
             reader: self.reader,
             path: self.path_of(key),
+            place,
             node,
         })
     }
 
+    fn place_of(&self, key: &str) -> Place {
+        self.reader.records.go(self.place, Way::Key(key.to_owned()))
+    }
+
+    /// Notes what counts where `key` is not given.
+    pub(crate) fn default(&self, key: &str, default: Node) {
+        let given = self.has(key);
+        self.reader.records.note(self.place_of(key), |record| {
+            if !given {
+                record.value = Some(default.clone());
+            }
+            record.default = Some(default);
+        });
+    }
+
+    /// Which of these words the exploration looks at now; `None` where there is a file.
+    pub(crate) fn explored<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let pass = self.reader.exploring?;
+        words.get(pass / 2 % words.len()).map(|(_, value)| *value)
+    }
+
+    /// The only key that is given of those that the table may hold.
+    pub(crate) fn only_one(&self, keys: &[&'static str]) -> Option<&'static str> {
+        self.reader.records.note(self.place, |record| {
+            record
+                .kinds
+                .retain(|kind| !matches!(kind, Kind::Table { .. }));
+            record.kinds.push(Kind::Table { one_of: true });
+        });
+        if let Some(pass) = self.reader.exploring {
+            return keys.get(pass / 2 % keys.len()).copied();
+        }
+        let mut given = keys.iter().filter(|key| self.has(key));
+        let only = given.next().copied();
+        only.filter(|_| given.next().is_none())
+    }
+
     /// The value of `key`; its absence is a mistake.
     pub(crate) fn required(&self, key: &str, expected: &str) -> Option<Item<'a>> {
+        let pass = self.reader.exploring.unwrap_or_default();
+        self.reader.records.note(self.place_of(key), |record| {
+            record.demanded.insert(pass);
+        });
         let item = self.item(key);
         if item.is_none() {
             self.error(key, format!("missing: expected {expected}"));
@@ -347,37 +635,41 @@ impl<'a> Table<'a> {
         self.item(key)?.table(known)
     }
 
+    /// The table at `key`, an empty one if it is not given.
+    pub(crate) fn section(&self, key: &str, known: &[&str]) -> Option<Table<'a>> {
+        let item = self.item(key).unwrap_or_else(|| Item {
+            reader: self.reader,
+            path: self.path_of(key),
+            place: self.place_of(key),
+            node: &Node::Null,
+        });
+        item.table(known)
+    }
+
     /// The items of the list at `key`; none if it is not given.
     pub(crate) fn optional_list(&self, key: &str, expected: &str) -> Option<Vec<Item<'a>>> {
-        if self.has(key) {
-            self.list(key, expected)
-        } else {
-            Some(Vec::new())
+        self.items(key, expected).map(Option::unwrap_or_default)
+    }
+
+    /// The items of the list at `key`, if it is given.
+    #[allow(clippy::option_option, reason = "as below")]
+    pub(crate) fn items(&self, key: &str, expected: &str) -> Option<Option<Vec<Item<'a>>>> {
+        match self.item(key) {
+            Some(item) => item.list(expected).map(Some),
+            None => Some(None),
         }
     }
 
     /// The items of the list at `key`, which must be given.
     pub(crate) fn list(&self, key: &str, expected: &str) -> Option<Vec<Item<'a>>> {
-        let item = self.required(key, expected)?;
-        let Node::Sequence(nodes) = item.node else {
-            item.error(format!(
-                "expected {expected}, found {}",
-                describe(item.node)
-            ));
-            return None;
-        };
-        let at = |(index, node)| Item {
-            reader: self.reader,
-            path: format!("{}[{index}]", item.path),
-            node,
-        };
-        Some(nodes.iter().enumerate().map(at).collect())
+        self.required(key, expected)?.list(expected)
     }
 
     /// The string at `key`, which must be given and not empty.
     pub(crate) fn text(&self, key: &str, expected: &str) -> Option<Text> {
-        self.required(key, expected)?;
-        self.optional_text(key, expected)?
+        let given = self.required(key, expected).is_some();
+        let text = self.optional_text(key, expected)?;
+        text.filter(|_| given)
     }
 
     /// A whole number within `range`, if given.
@@ -390,11 +682,10 @@ impl<'a> Table<'a> {
     where
         T: Copy + PartialOrd + TryFrom<i128> + std::fmt::Display,
     {
-        if self.has(key) {
-            let unused = *range.start();
-            self.integer(key, unused, range).map(Some)
-        } else {
-            Some(None)
+        self.note_integer(key, &range);
+        match self.item(key).filter(|_| self.reader.exploring.is_none()) {
+            Some(item) => item.integer(&range).map(Some),
+            None => Some(None),
         }
     }
 
@@ -404,7 +695,8 @@ impl<'a> Table<'a> {
         reason = "a mistake and an absence are different things"
     )]
     pub(crate) fn optional_text(&self, key: &str, expected: &str) -> Option<Option<Text>> {
-        let Some(text) = self.any_text(key, expected)? else {
+        let kind = Kind::Text { empty: false };
+        let Some(text) = self.text_of(key, kind, expected)? else {
             return Some(None);
         };
         if text.value.is_empty() {
@@ -417,23 +709,75 @@ impl<'a> Table<'a> {
     /// Like [`Self::optional_text`], for values that may be the empty string.
     #[allow(clippy::option_option, reason = "as above")]
     pub(crate) fn any_text(&self, key: &str, expected: &str) -> Option<Option<Text>> {
-        match self.item(key) {
-            Some(item) => item.any_text(expected).map(Some),
-            None => Some(None),
+        self.text_of(key, Kind::Text { empty: true }, expected)
+    }
+
+    #[allow(clippy::option_option, reason = "as above")]
+    fn text_of(&self, key: &str, kind: Kind, expected: &str) -> Option<Option<Text>> {
+        let Some(item) = self.item(key) else {
+            return Some(None);
+        };
+        item.note_text(kind, expected);
+        if self.reader.exploring.is_some() {
+            return Some(None);
         }
+        item.any_text(expected).map(Some)
     }
 
     /// The secret at `key`, if given. Errors never repeat it.
     #[allow(clippy::option_option, reason = "as above")]
     pub(crate) fn secret(&self, key: &str) -> Option<Option<Secret>> {
-        let text = self.optional_text(key, "a secret, {env: NAME} or {file: PATH}")?;
+        let expected = "a secret, {env: NAME} or {file: PATH}";
+        let text = self.text_of(key, Kind::Secret, expected)?;
+        if text.as_ref().is_some_and(|text| text.value.is_empty()) {
+            self.error(key, format!("empty: expected {expected}"));
+            return None;
+        }
         Some(text.map(|text| Secret::new(text.value)))
+    }
+
+    /// The string at `key`, which must be given; it may hold a secret and is shown to nobody.
+    pub(crate) fn secret_text(&self, key: &str, expected: &str) -> Option<Text> {
+        self.required(key, expected)?;
+        self.text_of(key, Kind::Secret, expected)?
     }
 
     /// The path at `key`, which must be given; relative ones start from the file's directory.
     pub(crate) fn file(&self, key: &str, expected: &str) -> Option<PathBuf> {
         let text = self.text(key, expected)?;
-        Some(self.reader.directory.join(text.value))
+        Some(self.whole(key, &text))
+    }
+
+    /// The path at `key`, if given.
+    #[allow(clippy::option_option, reason = "as above")]
+    pub(crate) fn optional_file(&self, key: &str, expected: &str) -> Option<Option<PathBuf>> {
+        let text = self.optional_text(key, expected)?;
+        Some(text.map(|text| self.whole(key, &text)))
+    }
+
+    /// A path that does not depend on where the file lies.
+    fn whole(&self, key: &str, text: &Text) -> PathBuf {
+        let path = self.reader.directory.join(&text.value);
+        self.reader.records.note(self.place_of(key), |record| {
+            if matches!(record.value, Some(Node::String(_))) {
+                record.value = Some(Node::String(path.display().to_string()));
+            }
+        });
+        path
+    }
+
+    /// The choice at `key` among words, `default` if it is not given.
+    pub(crate) fn choice_or<T: Copy + PartialEq>(
+        &self,
+        key: &str,
+        words: &[(&str, T)],
+        default: T,
+    ) -> Option<T> {
+        let named = words.iter().find(|(_, value)| *value == default);
+        if let Some((word, _)) = named {
+            self.default(key, Node::String((*word).to_owned()));
+        }
+        Some(self.choice(key, words)?.unwrap_or(default))
     }
 
     /// The choice at `key` among words, if given.
@@ -444,12 +788,24 @@ impl<'a> Table<'a> {
             .map(|(word, _)| format!("`{word}`"))
             .collect::<Vec<_>>()
             .join(" or ");
-        let Some(text) = self.optional_text(key, &list)? else {
+        if let Some(item) = self.item(key) {
+            item.words(words.iter().map(|(word, _)| *word));
+        }
+        if let Some(value) = self.explored(words) {
+            return Some(Some(value));
+        }
+        let Some(item) = self.item(key) else {
             return Some(None);
         };
+        item.note_text(Kind::Words, &list);
+        let text = item.any_text(&list)?;
         let found = words.iter().find(|(word, _)| *word == text.value);
         if let Some((_, value)) = found {
             return Some(Some(*value));
+        }
+        if text.value.is_empty() {
+            self.error(key, format!("empty: expected {list}"));
+            return None;
         }
         let known = words.iter().map(|(word, _)| *word).collect::<Vec<_>>();
         let hint = nearest(&text.value, &known).map(|word| format!("; did you mean `{word}`?"));
@@ -474,10 +830,13 @@ impl<'a> Table<'a> {
 
     /// `true` or `false`.
     pub(crate) fn boolean(&self, key: &str, default: bool) -> Option<bool> {
-        let Some(item) = self.item(key) else {
+        self.default(key, Node::Boolean(default));
+        self.reader.records.kind(self.place_of(key), Kind::Boolean);
+        let Some(item) = self.item(key).filter(|_| self.reader.exploring.is_none()) else {
             return Some(default);
         };
         if let Node::Boolean(value) = item.node {
+            item.note_value();
             return Some(*value);
         }
         item.error(format!(
@@ -492,23 +851,21 @@ impl<'a> Table<'a> {
     where
         T: Copy + PartialOrd + TryFrom<i128> + std::fmt::Display,
     {
-        let Some(item) = self.item(key) else {
-            return Some(default);
-        };
-        let value = match item.node {
-            Node::Integer(value) => T::try_from(*value)
-                .ok()
-                .filter(|value| range.contains(value)),
-            _ => None,
-        };
-        if value.is_none() {
-            let (least, most) = (range.start(), range.end());
-            let found = describe(item.node);
-            item.error(format!(
-                "expected a whole number from {least} to {most}, found {found}"
-            ));
+        self.note_integer(key, &range);
+        if let Ok(default) = default.to_string().parse() {
+            self.default(key, Node::Integer(default));
         }
-        value
+        match self.item(key).filter(|_| self.reader.exploring.is_none()) {
+            Some(item) => item.integer(&range),
+            None => Some(default),
+        }
+    }
+
+    fn note_integer<T: std::fmt::Display>(&self, key: &str, range: &RangeInclusive<T>) {
+        let bound = |value: &T| value.to_string().parse().unwrap_or_default();
+        let (least, most) = (bound(range.start()), bound(range.end()));
+        let kind = Kind::Integer { least, most };
+        self.reader.records.kind(self.place_of(key), kind);
     }
 
     /// A string that stands in the YAML itself.
@@ -524,11 +881,32 @@ impl<'a> Table<'a> {
     }
 
     /// The integer at `key`, for values that may also be written as a string.
-    pub(crate) fn bare_integer(&self, key: &str) -> Option<i128> {
+    pub(crate) fn bare_integer(&self, key: &str, range: &RangeInclusive<i128>) -> Option<i128> {
+        self.note_integer(key, range);
         match self.entries.get(key) {
-            Some(Node::Integer(value)) => Some(*value),
+            Some(Node::Integer(value)) => {
+                let value = *value;
+                self.reader.records.note(self.place_of(key), |record| {
+                    record.value = Some(Node::Integer(value));
+                });
+                Some(value)
+            }
             _ => None,
         }
+    }
+
+    /// A list at `key`, or one word in its place; `true` for the word.
+    pub(crate) fn is_word(&self, key: &str, word: &str) -> bool {
+        if let Some(item) = self.item(key) {
+            item.words([word]);
+        }
+        let is_word = self.peek(key) == Some(word);
+        if is_word {
+            self.reader.records.note(self.place_of(key), |record| {
+                record.value = Some(Node::String(word.to_owned()));
+            });
+        }
+        is_word
     }
 }
 

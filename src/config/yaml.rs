@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{
+    Serialize, Serializer,
+    de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor},
+    ser::SerializeMap as _,
+};
 
 /// One YAML value.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +56,39 @@ pub(crate) fn parse(text: &str) -> Result<Node, String> {
             _ => format!("not YAML: {message}"),
         }
     })
+}
+
+/// Writes one document.
+///
+/// # Errors
+/// The library's message.
+pub(crate) fn to_text(node: &Node) -> Result<String, String> {
+    serde_yaml::to_string(node).map_err(|error| error.to_string())
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Boolean(value) => serializer.serialize_bool(*value),
+            // Not every format has numbers of 128 bits.
+            Self::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+                (Ok(value), _) => serializer.serialize_i64(value),
+                (_, Ok(value)) => serializer.serialize_u64(value),
+                _ => serializer.serialize_i128(*value),
+            },
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::String(value) => serializer.serialize_str(value),
+            Self::Sequence(items) => serializer.collect_seq(items),
+            Self::Mapping(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

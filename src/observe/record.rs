@@ -39,6 +39,8 @@ pub enum Kind {
     Ban,
     /// An operator changed something.
     Admin,
+    /// The files were taken up, or not, after a signal or a change of theirs.
+    Reload,
 }
 
 /// How it went.

@@ -22,6 +22,8 @@ mod check;
 mod cli;
 /// Certificates of clients: who must have one, and whom it names.
 mod client_certificates;
+/// The schema of the files, and the configuration as it counts.
+mod config;
 /// Section 1 of the conformance list: one test for each of its 179 items.
 mod conformance;
 /// `causeway ctl`, as an operator types it.

@@ -162,7 +162,9 @@ fn broken_file_changes_nothing_and_says_why() {
 #[test]
 fn changed_file_is_noticed_and_what_needs_a_restart_is_named() {
     let store = Store::local();
-    let server = Server::start(&store);
+    let server = Server::with(&store)
+        .set("/audit", json!({"file": "audit.jsonl"}))
+        .start();
     server.configure(|config| {
         config["timeouts"]["idle_seconds"] = json!(123);
         config["log"]["level"] = json!("info");
@@ -183,6 +185,49 @@ fn changed_file_is_noticed_and_what_needs_a_restart_is_named() {
     assert!(
         log.contains("changed in the file, but needs a restart"),
         "{log}"
+    );
+    // The trail says so, too, and of a file that cannot be taken up why not.
+    let config = server.read("causeway.yaml");
+    fs::write(server.directory().join("causeway.yaml"), "listeners: 1").unwrap();
+    server.hang_up();
+    until(Duration::from_secs(30), "both are in the trail", || {
+        let trail = server.read("audit.jsonl");
+        let reloads: Vec<Value> = trail
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .filter(|line: &Value| line["kind"] == "reload")
+            .collect();
+        let [done, failed, ..] = &reloads[..] else {
+            return Err(trail);
+        };
+        assert_eq!(
+            (&done["outcome"], &done["target"]),
+            (&json!("success"), &json!("file"))
+        );
+        let detail = done["detail"].as_str().unwrap();
+        for word in ["changed: ", "timeouts", "needs a restart: ", "log"] {
+            assert!(detail.contains(word), "{word}: {detail}");
+        }
+        assert_eq!(
+            (&failed["outcome"], &failed["reason"]),
+            (&json!("failed"), &json!("mistakes"))
+        );
+        assert!(
+            failed["detail"]
+                .as_str()
+                .unwrap()
+                .contains("listeners: expected"),
+            "{failed}"
+        );
+        Ok(())
+    });
+    fs::write(server.directory().join("causeway.yaml"), config).unwrap();
+    let shown = server.api("GET", "/config", "", 200);
+    assert_eq!(shown["timeouts"]["idle_seconds"], 123);
+    assert_ne!(
+        shown["limits"]["upload_memory_bytes"],
+        64 << 20,
+        "needs a restart"
     );
     let (changed, needs_restart) = reload(&server);
     assert_eq!(changed, json!([]), "taken up already");

@@ -84,9 +84,10 @@ pub(super) async fn readiness(State(admin): State<Shared>) -> Response {
 }
 
 /// The configuration in force, defaults and all, secrets masked.
-#[utoipa::path(get, path = "/api/v1/config", responses((status = 200, content_type = "text/plain", body = String)))]
+/// By the keys of the configuration file; `causeway config print` writes the same as YAML.
+#[utoipa::path(get, path = "/api/v1/config", responses((status = 200, content_type = "application/json", body = Object)))]
 pub(super) async fn config(State(admin): State<Shared>) -> Response {
-    format!("{:#?}\n", admin.serving().config).into_response()
+    json(StatusCode::OK, &admin.serving().config.effective)
 }
 
 /// Looks at configuration, users and certificates now. All or nothing: with a mistake in them

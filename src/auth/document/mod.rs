@@ -220,14 +220,9 @@ pub(super) fn group(item: &Item<'_>, file: &str, known: &Names) -> Option<Settin
 
 fn document(table: &Table<'_>, origin: &str, known: &Names, needs: Needs) -> Option<Document> {
     let name = name(table);
-    let login = table.choice("login", &LOGINS);
-    let login = login.map(|login| login.unwrap_or(LoginBy::Password));
+    let login = table.choice_or("login", &LOGINS, LoginBy::Password);
     let needs_hash = needs == Needs::Proof && login != Some(LoginBy::Certificate);
-    let hash = if needs_hash || table.has("password_hash") {
-        hash(table).map(Some)
-    } else {
-        Some(None)
-    };
+    let hash = hash(table, needs_hash);
     if login == Some(LoginBy::Certificate) && table.has("password_hash") {
         table.error(
             "password_hash",
@@ -252,26 +247,42 @@ fn document(table: &Table<'_>, origin: &str, known: &Names, needs: Needs) -> Opt
 
 /// A list of strings; empty if it is not given.
 fn texts(table: &Table<'_>, key: &str, list: &str, one: &str) -> Option<Vec<String>> {
-    let items = table.optional_list(key, list)?;
+    optional_texts(table, key, list, one).map(Option::unwrap_or_default)
+}
+
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different"
+)]
+fn optional_texts(
+    table: &Table<'_>,
+    key: &str,
+    list: &str,
+    one: &str,
+) -> Option<Option<Vec<String>>> {
+    let Some(items) = table.items(key, list)? else {
+        return Some(None);
+    };
     let texts: Vec<_> = items.iter().map(|item| item.text(one)).collect();
-    texts.into_iter().map(|text| Some(text?.value)).collect()
+    let texts = texts.into_iter().map(|text| Some(text?.value));
+    texts.collect::<Option<Vec<_>>>().map(Some)
 }
 
 /// What certificates may say. The listener's `client_certificates.map` decides which part is compared.
 fn certificates(table: &Table<'_>, login: Option<LoginBy>) -> Option<Vec<String>> {
     const EXPECTED: &str = "a list of names in certificates, or of SHA-256 fingerprints";
     let needed = matches!(login, Some(LoginBy::Certificate | LoginBy::Both));
-    if !table.has("certificates") {
+    let texts = optional_texts(table, "certificates", EXPECTED, "a name or a fingerprint")?;
+    let Some(texts) = texts else {
         if needed {
             table.error("certificates", format!("missing: expected {EXPECTED}"));
         }
         return (!needed).then(Vec::new);
-    }
+    };
     if login == Some(LoginBy::Password) {
         let message = "not used: write `login: certificate` or `login: both` as well";
         table.error("certificates", message);
     }
-    let texts = texts(table, "certificates", EXPECTED, "a name or a fingerprint")?;
     if texts.is_empty() && needed {
         table.error("certificates", format!("empty: expected {EXPECTED}"));
     }
@@ -309,11 +320,20 @@ pub fn name_problem(name: &str) -> Option<&'static str> {
 }
 
 /// The hash of a user. Errors never repeat it.
-fn hash(table: &Table<'_>) -> Option<Hash> {
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different"
+)]
+fn hash(table: &Table<'_>, needed: bool) -> Option<Option<Hash>> {
     let expected = password::EXPECTED;
-    let text = table.text("password_hash", expected)?;
+    let Some(text) = table.optional_text("password_hash", expected)? else {
+        if needed {
+            table.error("password_hash", format!("missing: expected {expected}"));
+        }
+        return (!needed).then_some(None);
+    };
     match Hash::parse(&text.value) {
-        Ok(hash) => Some(hash),
+        Ok(hash) => Some(Some(hash)),
         Err(problem) => {
             table.error("password_hash", format!("{problem}: expected {expected}"));
             None

@@ -11,7 +11,7 @@ use time::{
     Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description,
 };
 
-use super::{Names, texts};
+use super::{Names, optional_texts};
 use crate::{
     access::{
         AccountLimits, Action, Actions, Conditions, FileNames, Hours, Mount, Pattern, Quota, Rule,
@@ -220,11 +220,12 @@ fn grant(item: &Item<'_>, origin: &str) -> Option<Arc<Rule>> {
 fn actions(table: &Table<'_>, key: &str) -> Option<Actions> {
     let words = Action::WORDS.map(|(word, _)| word);
     let expected = format!("`all` or a list of {}", words.join(", "));
-    if table.peek(key) == Some("all") {
+    if table.is_word(key, "all") {
         return Some(Actions::all());
     }
     let items = table.optional_list(key, &expected)?;
     let action = |item: &Item<'_>| {
+        item.words(words);
         let text = item.text("an action")?;
         let found = Action::WORDS.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
@@ -320,10 +321,9 @@ fn conditions(table: &Table<'_>, known: &Names) -> Option<Conditions> {
 )]
 fn networks(table: &Table<'_>) -> Option<Option<Vec<IpNet>>> {
     const EXPECTED: &str = "a network such as 192.0.2.0/24, or an address";
-    if !table.has("allowed_networks") {
+    let Some(items) = table.items("allowed_networks", "a list of networks")? else {
         return Some(None);
-    }
-    let items = table.list("allowed_networks", "a list of networks")?;
+    };
     let network = |item: &Item<'_>| {
         let text = item.text(EXPECTED)?;
         let network = text
@@ -344,15 +344,10 @@ fn networks(table: &Table<'_>) -> Option<Option<Vec<IpNet>>> {
 )]
 fn listeners(table: &Table<'_>, known: &Names) -> Option<Option<BTreeSet<Arc<str>>>> {
     const KEY: &str = "allowed_listeners";
-    if !table.has(KEY) {
+    let expected = "a list of names of listeners";
+    let Some(names) = optional_texts(table, KEY, expected, "the name of a listener")? else {
         return Some(None);
-    }
-    let names = texts(
-        table,
-        KEY,
-        "a list of names of listeners",
-        "the name of a listener",
-    )?;
+    };
     let names: BTreeSet<Arc<str>> = names.into_iter().map(Arc::from).collect();
     for name in names.difference(&known.listeners) {
         table.error(KEY, unknown("listener", name, &known.listeners));

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     access::Account,
     config::{
-        ConfigErrors, UsersFiles,
+        self, ConfigErrors, UsersFiles,
         typed::{Reader, Table},
         yaml,
     },
@@ -250,6 +250,24 @@ impl User {
         account.certificate = Some(identity.clone());
         Some(Arc::new(account))
     }
+}
+
+/// JSON Schema (2020-12) of a users file.
+pub fn users_schema() -> serde_json::Value {
+    let look = |reader: &Reader<'_>| {
+        let Some(root) = reader.root(&yaml::Node::Null, &ROOT) else {
+            return;
+        };
+        let (file, known) = (std::path::Path::new(""), Names::default());
+        let (mut names, mut groups) = (BTreeSet::new(), Groups::new());
+        read_groups(&root, file, &known, &mut names, &mut groups);
+        let users = root.optional_list("users", "a list of users");
+        for item in users.unwrap_or_default() {
+            // The questions are what is wanted.
+            let _ = document::user(&item, "", &known, &mut BTreeSet::new(), &names);
+        }
+    };
+    config::schema::schema("causeway users file", look, &BTreeMap::new())
 }
 
 fn read_groups(

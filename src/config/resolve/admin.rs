@@ -37,7 +37,7 @@ pub(super) fn admin(table: &Table<'_>) -> Option<Admin> {
         );
         table.error("token", message);
     }
-    let metrics = table.choice("metrics", &METRICS);
+    let metrics = table.choice_or("metrics", &METRICS, MetricsAccess::Token);
     let tls = match table.table("tls", &TLS) {
         Some(table) => tls(&table).map(Some),
         None => (!table.has("tls")).then_some(None),
@@ -46,6 +46,6 @@ pub(super) fn admin(table: &Table<'_>) -> Option<Admin> {
         address: address?,
         token: token?,
         tls: tls?,
-        metrics: metrics?.unwrap_or(MetricsAccess::Token),
+        metrics: metrics?,
     })
 }

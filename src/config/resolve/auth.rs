@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{Anonymous, Auth, SourceKind, UsersFiles, typed::Table},
+    super::{Auth, SourceKind, UsersFiles, typed::Table, yaml::Node},
     sources::{ANONYMOUS, HTTP, LDAP, WHEN_UNAVAILABLE, anonymous, http, ldap},
 };
 
@@ -29,18 +29,16 @@ const MAX_CACHE_SECONDS: u64 = 3600;
 
 pub(super) fn auth(root: &Table<'_>) -> Option<Auth> {
     let default = Auth::default();
-    let table = root.table("auth", &AUTH);
+    let table = root.section("auth", &AUTH);
     let table = table.as_ref();
-    let sources = table.map_or(Some(default.sources), sources);
-    let cache = table.map_or(Some(default.password_cache), |table| {
+    let sources = table.and_then(sources);
+    let cache = table.and_then(|table| {
         let cache = default.password_cache.as_secs();
         let cache = table.integer("password_cache_seconds", cache, 0..=MAX_CACHE_SECONDS);
         cache.map(Duration::from_secs)
     });
-    let unavailable = table.map_or(Some(default.unavailable), |table| {
-        let choice = table.choice("unavailable", &WHEN_UNAVAILABLE)?;
-        Some(choice.unwrap_or_default())
-    });
+    let unavailable = table
+        .and_then(|table| table.choice_or("unavailable", &WHEN_UNAVAILABLE, default.unavailable));
     let wanted = |kind| {
         sources
             .as_ref()
@@ -49,8 +47,8 @@ pub(super) fn auth(root: &Table<'_>) -> Option<Auth> {
     let http = section(table, "http", wanted(SourceKind::Http), &HTTP, http);
     let ldap = section(table, "ldap", wanted(SourceKind::Ldap), &LDAP, ldap);
     let anonymous = table
-        .and_then(|table| table.table("anonymous", &ANONYMOUS))
-        .map_or(Some(Anonymous::default()), |table| anonymous(&table));
+        .and_then(|table| table.section("anonymous", &ANONYMOUS))
+        .and_then(|table| anonymous(&table));
     let wants_users = sources
         .as_ref()
         .is_none_or(|sources| sources.contains(&SourceKind::Users));
@@ -88,24 +86,34 @@ fn section<T>(
     known: &[&str],
     read: fn(&Table<'_>) -> Option<T>,
 ) -> Option<Option<T>> {
-    let Some(auth) = auth.filter(|auth| wanted || auth.has(key)) else {
-        return Some(None);
-    };
-    let table = auth.required(key, "a table: `sources` names it")?;
-    read(&table.table(known)?).map(Some)
+    let auth = auth?;
+    match auth.item(key) {
+        Some(item) => read(&item.table(known)?).map(Some),
+        None if wanted => {
+            auth.error(key, "missing: expected a table: `sources` names it");
+            None
+        }
+        None => Some(None),
+    }
 }
 
 fn sources(table: &Table<'_>) -> Option<Vec<SourceKind>> {
     let words = SOURCES.map(|(word, _)| format!("`{word}`")).join(", ");
-    if !table.has("sources") {
-        return Some(Auth::default().sources);
-    }
-    let items = table.list("sources", &format!("a list of {words}"))?;
+    let default = Auth::default().sources;
+    let named = SOURCES
+        .iter()
+        .filter(|(_, source)| default.contains(source));
+    let named = named.map(|(word, _)| Node::String((*word).to_owned()));
+    table.default("sources", Node::Sequence(named.collect()));
+    let Some(items) = table.items("sources", &format!("a list of {words}"))? else {
+        return Some(default);
+    };
     if items.is_empty() {
         table.error("sources", "empty: nobody could log in");
     }
     let mut sources = Vec::new();
     for item in items {
+        item.words(SOURCES.map(|(word, _)| word));
         let text = item.text("an authentication source")?;
         let found = SOURCES.iter().find(|(word, _)| *word == text.value);
         match found {
@@ -120,16 +128,19 @@ fn sources(table: &Table<'_>) -> Option<Vec<SourceKind>> {
 }
 
 fn users(table: &Table<'_>) -> Option<UsersFiles> {
-    match (table.has("file"), table.has("directory")) {
-        (true, true) => {
+    const FILE: &str = "the path of the users file";
+    let file = table.optional_file("file", FILE)?;
+    let directory = table.optional_file("directory", "the path of a directory of users files")?;
+    match (file, directory) {
+        (Some(_), Some(_)) => {
             table.error("directory", "beside `file`: keep one of them");
             None
         }
-        (false, true) => table
-            .file("directory", "the path of a directory of users files")
-            .map(UsersFiles::Directory),
-        _ => table
-            .file("file", "the path of the users file")
-            .map(UsersFiles::File),
+        (None, None) => {
+            table.error("file", format!("missing: expected {FILE}"));
+            None
+        }
+        (Some(file), None) => Some(UsersFiles::File(file)),
+        (None, Some(directory)) => Some(UsersFiles::Directory(directory)),
     }
 }

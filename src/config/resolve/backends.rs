@@ -73,17 +73,18 @@ const KINDS: [(&str, Kind); 6] = [
 
 fn backend(item: &Item<'_>) -> Option<Backend> {
     // The type decides which keys the table may hold, so it is looked up before the table is read.
-    match item.tag("type", &KINDS)? {
+    let (kind, item) = item.tagged("type", &KINDS)?;
+    match kind {
         Kind::Fs => {
             let table = item.table(&FS)?;
             let root = table.file("root", "the path of a directory");
-            let set_time = table.choice("set_time", &LOCAL_TIMES);
-            let durability = table.choice("durability", &DURABILITY);
+            let set_time = table.choice_or("set_time", &LOCAL_TIMES, SetTime::Store);
+            let durability = table.choice_or("durability", &DURABILITY, Durability::Full);
             let free_space = table.integer("free_space_bytes", FREE_SPACE_BYTES, 0..=1 << 50);
             Some(Backend::Fs(FsBackend {
                 root: root?,
-                set_time: set_time?.unwrap_or(SetTime::Store),
-                durability: durability?.unwrap_or(Durability::Full),
+                set_time: set_time?,
+                durability: durability?,
                 free_space_bytes: free_space?,
             }))
         }

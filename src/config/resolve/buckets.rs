@@ -7,6 +7,7 @@ use super::{
         AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
         MemoryBackend, OPENDAL_SCHEMES, OpenDalBackend, SetTime,
         typed::{self, Table},
+        yaml::Node,
     },
     backends::LOCAL_TIMES,
     key_prefix,
@@ -78,6 +79,7 @@ const IDENTITIES: [(&str, Identity); 2] = [
 ];
 
 fn settings(table: &Table<'_>) -> Option<BucketSettings> {
+    table.default("root", Node::String(String::new()));
     let root = match table.any_text("root", "a key prefix") {
         Some(Some(text)) => key_prefix(table, "root", &text),
         Some(None) => Some(String::new()),
@@ -86,18 +88,14 @@ fn settings(table: &Table<'_>) -> Option<BucketSettings> {
     let part_bytes = table.integer("part_size_bytes", PART_BYTES, PART_RANGE);
     let parts_in_flight = table.integer("parts_in_flight", PARTS_IN_FLIGHT, 1..=64);
     let rewrite_bytes = table.integer("rewrite_limit_bytes", REWRITE_BYTES, 0..=5 << 40);
-    let set_time = table.choice("set_time", &OBJECT_TIMES);
-    let ca_file = if table.has("ca_file") {
-        table.file("ca_file", "the path of a PEM file").map(Some)
-    } else {
-        Some(None)
-    };
+    let set_time = table.choice_or("set_time", &OBJECT_TIMES, SetTime::Refuse);
+    let ca_file = table.optional_file("ca_file", "the path of a PEM file");
     Some(BucketSettings {
         root: root?,
         part_bytes: part_bytes?,
         parts_in_flight: parts_in_flight?,
         rewrite_bytes: rewrite_bytes?,
-        set_time: set_time?.unwrap_or(SetTime::Refuse),
+        set_time: set_time?,
         ca_file: ca_file?,
     })
 }
@@ -105,16 +103,10 @@ fn settings(table: &Table<'_>) -> Option<BucketSettings> {
 pub(super) fn gcs(table: &Table<'_>) -> Option<GcsBackend> {
     let bucket = table.text("bucket", "the name of a bucket");
     let endpoint = endpoint(table);
-    let driver = table.choice("driver", &DRIVERS);
+    let driver = table.choice_or("driver", &DRIVERS, GcsDriver::OpenDal);
     let storage_class = table.choice("storage_class", &STORAGE_CLASSES);
     let anonymous = table.boolean("anonymous", false);
-    let file = if table.has("credentials_file") {
-        table
-            .file("credentials_file", "the path of a JSON file from Google")
-            .map(Some)
-    } else {
-        Some(None)
-    };
+    let file = table.optional_file("credentials_file", "the path of a JSON file from Google");
     let settings = settings(table);
     if anonymous == Some(true) && table.has("credentials_file") {
         table.error(
@@ -123,7 +115,7 @@ pub(super) fn gcs(table: &Table<'_>) -> Option<GcsBackend> {
         );
         return None;
     }
-    let driver = driver?.unwrap_or(GcsDriver::OpenDal);
+    let driver = driver?;
     if driver == GcsDriver::Unftp {
         // unftp-sbe-gcs has no place for them.
         for key in ["storage_class", "ca_file"] {
@@ -240,10 +232,10 @@ fn azblob_credentials(table: &Table<'_>) -> Option<AzblobCredentials> {
 
 pub(super) fn memory(table: &Table<'_>) -> Option<MemoryBackend> {
     let size_bytes = table.integer("size_bytes", MEMORY_BYTES, 1 << 20..=1 << 40);
-    let set_time = table.choice("set_time", &LOCAL_TIMES);
+    let set_time = table.choice_or("set_time", &LOCAL_TIMES, SetTime::Store);
     Some(MemoryBackend {
         size_bytes: size_bytes?,
-        set_time: set_time?.unwrap_or(SetTime::Store),
+        set_time: set_time?,
     })
 }
 
@@ -269,6 +261,14 @@ pub(super) fn opendal(table: &Table<'_>) -> Option<OpenDalBackend> {
 fn opendal_scheme(table: &Table<'_>) -> Option<(&'static str, &'static [&'static str])> {
     let known: Vec<&str> = OPENDAL_SCHEMES.iter().map(|(scheme, _)| *scheme).collect();
     let list = known.join(", ");
+    if let Some(item) = table.item("scheme") {
+        item.words(known.iter().copied());
+    }
+    let each: Vec<(&str, _)> = OPENDAL_SCHEMES.iter().map(|one| (one.0, *one)).collect();
+    if let Some((scheme, options)) = table.explored(&each) {
+        table.required("scheme", &list);
+        return Some((scheme, options));
+    }
     let text = table.text("scheme", &format!("one of {list}"))?;
     let found = OPENDAL_SCHEMES
         .iter()

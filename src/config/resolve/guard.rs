@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use super::{
-    super::{Bandwidth, Bans, Rates, typed::Table},
+    super::{Bandwidth, Bans, Rates, typed::Table, yaml::Node},
     SECONDS,
     passive::networks,
 };
@@ -57,23 +57,14 @@ pub(super) fn bans(table: &Table<'_>) -> Option<Bans> {
         table.error("longest_seconds", message);
     }
     let safe_networks = networks(table, "safe_networks");
-    let safe_users = if table.has("safe_users") {
-        let items = table.list("safe_users", "a list of login names");
-        items.and_then(|items| {
-            let names: Vec<_> = items.iter().map(|item| item.text("a login name")).collect();
-            names
-                .into_iter()
-                .map(|name| name.map(|name| name.value))
-                .collect()
-        })
-    } else {
-        Some(Vec::new())
-    };
-    let state_file = if table.has("state_file") {
-        table.file("state_file", "the path of a file").map(Some)
-    } else {
-        Some(None)
-    };
+    table.default("safe_users", Node::Sequence(Vec::new()));
+    let safe_users = table.optional_list("safe_users", "a list of login names");
+    let safe_users = safe_users.and_then(|items| {
+        let names: Vec<_> = items.iter().map(|item| item.text("a login name")).collect();
+        let names = names.into_iter().map(|name| Some(name?.value));
+        names.collect::<Option<Vec<_>>>()
+    });
+    let state_file = table.optional_file("state_file", "the path of a file");
     Some(Bans {
         failures_per_address: failures_per_address?,
         failures_per_network: failures_per_network?,
@@ -87,7 +78,7 @@ pub(super) fn bans(table: &Table<'_>) -> Option<Bans> {
     })
 }
 
-pub(super) fn bandwidth(table: &Table<'_>) -> Option<Bandwidth> {
+pub(super) fn bandwidth_of(table: &Table<'_>) -> Option<Bandwidth> {
     let session = rates(
         table,
         "session_upload_bytes_per_second",

@@ -7,6 +7,7 @@ use globset::Glob;
 use super::super::{
     Audit, AuditFile, AuditSync, EventKind, Events, Secret, Webhook, WhenFull,
     typed::{Item, Table},
+    yaml::Node,
 };
 
 pub(super) const AUDIT: [&str; 9] = [
@@ -38,6 +39,8 @@ pub(super) const WEBHOOK: [&str; 11] = [
 const SYNC: [(&str, AuditSync); 2] = [("batch", AuditSync::Batch), ("system", AuditSync::System)];
 const WHEN_FULL: [(&str, WhenFull); 2] = [("wait", WhenFull::Wait), ("drop", WhenFull::Drop)];
 
+/// What events say they come from.
+const SOURCE: &str = "causeway";
 /// A year: what is older is an archive.
 const AGE_SECONDS: RangeInclusive<u64> = 60..=366 * 24 * 3600;
 /// A month: a receiver that is away for longer does not come back.
@@ -53,24 +56,20 @@ pub(super) fn audit(root: &Table<'_>) -> Option<Option<Audit>> {
     let Some(table) = root.table("audit", &AUDIT) else {
         return Some(None);
     };
-    let path = if table.has("file") {
-        table.file("file", "a path such as audit.jsonl").map(Some)
-    } else {
-        Some(None)
-    };
+    let path = table.optional_file("file", "a path such as audit.jsonl");
     let stdout = table.boolean("stdout", false);
     let rotate_bytes = table.integer("rotate_bytes", 100 << 20, 4096..=1 << 40);
     let rotate_age = table.integer("rotate_seconds", 24 * 3600, AGE_SECONDS);
     let keep_files = table.integer("keep_files", 30, 1..=10_000);
-    let sync = table.choice("sync", &SYNC);
+    let sync = table.choice_or("sync", &SYNC, AuditSync::Batch);
     let queue_lines = table.integer("queue_lines", 10_000, 1..=1_000_000);
-    let when_full = table.choice("when_full", &WHEN_FULL);
+    let when_full = table.choice_or("when_full", &WHEN_FULL, WhenFull::Wait);
     let sha256 = table.boolean("sha256", true);
     if !table.has("file") && stdout == Some(false) {
         table.error("file", "missing: expected a path, or `stdout: true`");
     }
     let (rotate_bytes, rotate_age) = (rotate_bytes?, Duration::from_secs(rotate_age?));
-    let (keep_files, sync) = (keep_files?, sync?.unwrap_or(AuditSync::Batch));
+    let (keep_files, sync) = (keep_files?, sync?);
     Some(Some(Audit {
         file: path?.map(|path| AuditFile {
             path,
@@ -81,7 +80,7 @@ pub(super) fn audit(root: &Table<'_>) -> Option<Option<Audit>> {
         }),
         stdout: stdout?,
         queue_lines: queue_lines?,
-        when_full: when_full?.unwrap_or(WhenFull::Wait),
+        when_full: when_full?,
         sha256: sha256?,
     }))
 }
@@ -93,6 +92,7 @@ pub(super) fn events(root: &Table<'_>) -> Option<Option<Events>> {
     };
     let spool = table.file("spool", "a directory such as /var/lib/causeway/events");
     let spool_events = table.integer("spool_events", 100_000, 1..=10_000_000);
+    table.default("source", Node::String(SOURCE.to_owned()));
     let source = table.optional_text("source", "a name for this server, such as /ftp/hamburg");
     let sha256 = table.boolean("sha256", true);
     let webhooks = table.list("webhooks", "a list of webhooks").map(|items| {
@@ -108,7 +108,7 @@ pub(super) fn events(root: &Table<'_>) -> Option<Option<Events>> {
     Some(Some(Events {
         spool: spool?,
         spool_events: spool_events?,
-        source: source?.map_or_else(|| "causeway".to_owned(), |text| text.value),
+        source: source?.map_or_else(|| SOURCE.to_owned(), |text| text.value),
         sha256: sha256?,
         webhooks: webhooks?.into_iter().collect::<Option<Vec<_>>>()?,
     }))
@@ -140,11 +140,7 @@ fn webhook(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<Webhook> {
         );
         table.error("secret", message);
     }
-    let ca_file = if table.has("ca_file") {
-        table.file("ca_file", "a PEM file").map(Some)
-    } else {
-        Some(None)
-    };
+    let ca_file = table.optional_file("ca_file", "a PEM file");
     let timeout = table.integer("timeout_seconds", 30, 1..=600);
     let give_up = table.integer("give_up_seconds", 24 * 3600, GIVE_UP_SECONDS);
     let concurrency = table.integer("concurrency", 4, 1..=64);
@@ -185,7 +181,7 @@ fn name(table: &Table<'_>, names: &mut BTreeSet<String>) -> Option<String> {
 /// The text is not repeated: it may hold a password.
 fn url(table: &Table<'_>) -> Option<Secret> {
     let expected = "a URL such as https://example.com/hook";
-    let url = table.text("url", expected)?;
+    let url = table.secret_text("url", expected)?;
     let parsed = reqwest::Url::parse(&url.value);
     let is_web = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
     if !parsed.as_ref().is_ok_and(is_web) {
@@ -200,6 +196,7 @@ fn events_of(table: &Table<'_>) -> Option<Vec<EventKind>> {
     let names = EventKind::ALL.map(|(name, _)| format!("`{name}`"));
     let list = names.join(" or ");
     let read = |item: &Item<'_>| {
+        item.words(EventKind::ALL.map(|(name, _)| name));
         let text = item.text(&list)?;
         let found = EventKind::ALL.iter().find(|(name, _)| *name == text.value);
         if found.is_none() {
@@ -221,6 +218,7 @@ fn texts(
     expected: &str,
     check: impl Fn(&str) -> Result<(), String>,
 ) -> Option<Vec<String>> {
+    table.default(key, Node::Sequence(Vec::new()));
     let items = table.optional_list(key, expected)?;
     let read = |item: &Item<'_>| {
         let text = item.text(expected)?;

@@ -90,8 +90,8 @@ fn listener(
 ) -> Option<Listener> {
     let address = socket_address(table, "address", "0.0.0.0:2121 or [::]:2121");
     let mode = table.required_choice("mode", &MODES);
-    let clear_text = table.choice("clear_text", &CLEAR_TEXTS);
-    if mode == Some(Mode::Implicit) && clear_text == Some(Some(ClearText::Allow)) {
+    let clear_text = table.choice_or("clear_text", &CLEAR_TEXTS, ClearText::Refuse);
+    if mode == Some(Mode::Implicit) && clear_text == Some(ClearText::Allow) {
         table.error(
             "clear_text",
             "an implicit listener is encrypted from the first byte; use `mode: explicit` to allow clear text",
@@ -110,12 +110,12 @@ fn listener(
             None
         }
     };
-    let resumption = table.choice("resumption", &RESUMPTIONS);
+    let resumption = table.choice_or("resumption", &RESUMPTIONS, Resumption::Enabled);
     let network = passive_and_proxy(table);
-    let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
+    let upload_end = table.choice_or("upload_end", &UPLOAD_ENDS, UploadEnd::CloseNotify);
     let profile = profile_of(table, profiles);
     let learn = table.boolean("learn", false);
-    let ccc = table.choice("ccc", &CCC);
+    let ccc = table.choice_or("ccc", &CCC, ClearCommandChannel::Refuse);
     let connections = table.integer("connections", connections, CONNECTIONS);
     let rates = rates(
         table,
@@ -127,15 +127,15 @@ fn listener(
         name: name?.value.into(),
         address: address?,
         mode: mode?,
-        clear_text: clear_text?.unwrap_or(ClearText::Refuse),
+        clear_text: clear_text?,
         tls: tls?,
-        resumption: resumption?.unwrap_or(Resumption::Enabled),
+        resumption: resumption?,
         passive,
         proxy_protocol,
-        upload_end: upload_end?.unwrap_or(UploadEnd::CloseNotify),
+        upload_end: upload_end?,
         profile: profile?,
         learn: learn?,
-        ccc: ccc?.unwrap_or(ClearCommandChannel::Refuse),
+        ccc: ccc?,
         connections: connections?,
         rates: rates?,
     })

@@ -24,7 +24,7 @@ use self::{
     admin::{ADMIN, admin},
     auth::auth,
     backends::backends,
-    guard::{BANDWIDTH, BANS, bandwidth, bans},
+    guard::{BANDWIDTH, BANS, bandwidth_of, bans},
     journal::{audit, events},
     listeners::listeners,
     mounts::mounts,
@@ -35,7 +35,7 @@ use self::{
 };
 pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
 use super::{
-    Backend, Bandwidth, Bans, Config, ConfigErrors, Limits, Listener, Log, LogFormat, Timeouts,
+    Backend, Config, ConfigErrors, Effective, Limits, Listener, Log, LogFormat, Timeouts,
     typed::{self, Reader, Table, Text},
     yaml::Node,
 };
@@ -175,19 +175,26 @@ pub(super) fn file(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
     let reader = Reader::new(file, environment);
-    let config = reader
+    let read = reader
         .root(node, ROOT)
         .and_then(|root| config(&root, &reader));
-    reader.finish(config, file)
+    let (mut config, records) = reader.finish_recorded(read, file)?;
+    config.effective = Effective::of(&records);
+    Ok(config)
+}
+
+/// Asks everything that a file could lead to.
+pub(super) fn explore(reader: &Reader<'_>) {
+    let root = reader.root(&Node::Null, ROOT);
+    // The questions are what is wanted.
+    let _ = root.and_then(|root| config(&root, reader));
 }
 
 /// The whole file. Reads every table before it combines them, so that all mistakes are noted.
 fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     let tls = root.table("tls", &TLS).map(|table| tls(&table));
-    let limits = match root.table("limits", &LIMITS) {
-        Some(table) => limits(&table),
-        None => Some(Limits::default()),
-    };
+    let limits = root.section("limits", &LIMITS);
+    let limits = limits.and_then(|table| limits_of(&table));
     let default_connections = limits
         .as_ref()
         .map_or(usize::MAX, |limits| limits.connections);
@@ -197,32 +204,23 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     let backends = backends(root);
     let mounts = mounts(root);
     let uploads = uploads(root);
-    let bans = match root.table("bans", &BANS) {
-        Some(table) => bans(&table),
-        None => Some(Bans::default()),
-    };
+    let bans = root.section("bans", &BANS).and_then(|table| bans(&table));
     let shared_counters = match root.table("shared_counters", &SHARED_COUNTERS) {
         Some(table) => shared_counters(&table).map(Some),
         None => Some(None),
     };
-    let bandwidth = match root.table("bandwidth", &BANDWIDTH) {
-        Some(table) => bandwidth(&table),
-        None => Some(Bandwidth::default()),
-    };
-    let timeouts = match root.table("timeouts", &TIMEOUTS) {
-        Some(table) => timeouts(&table),
-        None => Some(Timeouts::default()),
-    };
+    let bandwidth = root.section("bandwidth", &BANDWIDTH);
+    let bandwidth = bandwidth.and_then(|table| bandwidth_of(&table));
+    let timeouts = root.section("timeouts", &TIMEOUTS);
+    let timeouts = timeouts.and_then(|table| timeouts_of(&table));
     let admin = match root.table("admin", &ADMIN) {
         Some(table) => admin(&table).map(Some),
         None => Some(None),
     };
     let audit = audit(root);
     let events = events(root);
-    let log = match root.table("log", &["level", "format"]) {
-        Some(table) => log(&table),
-        None => Some(Log::default()),
-    };
+    let log = root.section("log", &["level", "format"]);
+    let log = log.and_then(|table| log_of(&table));
 
     if let Some(listeners) = &listeners {
         let admin = admin.iter().flatten().next();
@@ -254,6 +252,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         audit: audit?,
         events: events?,
         log: log?,
+        effective: Effective::default(),
     })
 }
 
@@ -283,7 +282,7 @@ fn key_prefix(table: &Table<'_>, key: &str, text: &Text) -> Option<String> {
     Some(prefix.to_owned())
 }
 
-fn limits(table: &Table<'_>) -> Option<Limits> {
+fn limits_of(table: &Table<'_>) -> Option<Limits> {
     let default = Limits::default();
     let connections = table.integer("connections", default.connections, CONNECTIONS);
     let connections_per_address = table.integer(
@@ -343,7 +342,7 @@ fn limits(table: &Table<'_>) -> Option<Limits> {
     })
 }
 
-fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
+fn timeouts_of(table: &Table<'_>) -> Option<Timeouts> {
     let default = Timeouts::default();
     let within = |key, default: Duration, range| {
         table
@@ -377,13 +376,13 @@ fn timeouts(table: &Table<'_>) -> Option<Timeouts> {
     })
 }
 
-fn log(table: &Table<'_>) -> Option<Log> {
+fn log_of(table: &Table<'_>) -> Option<Log> {
     let default = Log::default();
-    let level = table.choice("level", &LEVELS);
-    let format = table.choice("format", &FORMATS);
+    let level = table.choice_or("level", &LEVELS, default.level);
+    let format = table.choice_or("format", &FORMATS, default.format);
     Some(Log {
-        level: level?.unwrap_or(default.level),
-        format: format?.unwrap_or(default.format),
+        level: level?,
+        format: format?,
     })
 }
 

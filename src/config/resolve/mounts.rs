@@ -3,7 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use super::{
-    super::typed::{Item, Table, Text},
+    super::{
+        typed::{Item, Table, Text},
+        yaml::Node,
+    },
     Located, key_prefix,
 };
 use crate::access::{self, Mount, VirtualPath};
@@ -59,6 +62,7 @@ fn read(items: &[Item<'_>]) -> (Located<Mount>, bool) {
         }
         broken |= path.is_none();
         let backend = table.text("backend", "the name of a backend");
+        table.default("prefix", Node::String(PREFIX.to_owned()));
         let prefix = match table.any_text("prefix", "a key prefix") {
             Some(Some(text)) => mount_prefix(&table, &text),
             Some(None) => Some(PREFIX.to_owned()),

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::super::{
     DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress,
     typed::{Item, Table, Text},
+    yaml::Node,
 };
 
 /// Ports for data connections when a listener names none.
@@ -52,21 +53,10 @@ const PROXY_HEADERS: [(&str, ProxyHeader); 2] = [
 
 /// The keys `passive` and `proxy_protocol` of a listener.
 pub(super) fn passive_and_proxy(listener: &Table<'_>) -> Option<(Passive, ProxyProtocol)> {
-    let passive = match listener.table("passive", &PASSIVE) {
-        Some(table) => passive(&table),
-        None if listener.has("passive") => None,
-        None => Some(Passive {
-            address: PublicAddress::Connection,
-            ports: PORTS,
-            ports_per_user: share(&PORTS),
-            data_peer: DataPeer::SameAddress,
-        }),
-    };
-    let proxy = match listener.table("proxy_protocol", &PROXY_PROTOCOL) {
-        Some(table) => proxy_protocol(&table),
-        None if listener.has("proxy_protocol") => None,
-        None => Some(ProxyProtocol::default()),
-    };
+    let passive = listener.section("passive", &PASSIVE);
+    let passive = passive.and_then(|table| passive_of(&table));
+    let proxy = listener.section("proxy_protocol", &PROXY_PROTOCOL);
+    let proxy = proxy.and_then(|table| proxy_protocol(&table));
     let (passive, proxy) = (passive?, proxy?);
     if passive.address == PublicAddress::FromProxy && proxy.control == ProxyHeader::Off {
         listener.error(
@@ -78,17 +68,17 @@ pub(super) fn passive_and_proxy(listener: &Table<'_>) -> Option<(Passive, ProxyP
     Some((passive, proxy))
 }
 
-fn passive(table: &Table<'_>) -> Option<Passive> {
+fn passive_of(table: &Table<'_>) -> Option<Passive> {
     let address = public_address(table);
     let ports = ports(table);
     let default_share = ports.as_ref().map_or(1, share);
     let ports_per_user = table.integer("ports_per_user", default_share, 1..=usize::from(u16::MAX));
-    let data_peer = table.choice("data_peer", &DATA_PEERS);
+    let data_peer = table.choice_or("data_peer", &DATA_PEERS, DataPeer::SameAddress);
     Some(Passive {
         address: address?,
         ports: ports?,
         ports_per_user: ports_per_user?,
-        data_peer: data_peer?.unwrap_or(DataPeer::SameAddress),
+        data_peer: data_peer?,
     })
 }
 
@@ -102,16 +92,16 @@ fn share(ports: &RangeInclusive<u16>) -> usize {
 
 fn public_address(table: &Table<'_>) -> Option<PublicAddress> {
     const EXPECTED: &str = "an IPv4 address, `connection`, `from_proxy`, {dns: NAME}, {by_client: LIST} or {service: {name: NAME}}";
+    table.default("address", Node::String("connection".to_owned()));
     let Some(item) = table.item("address") else {
         return Some(PublicAddress::Connection);
     };
     if item.is_table_without(&["env", "file"]) {
         let choice = item.table(&ADDRESS)?;
-        let given = ADDRESS.map(|key| choice.has(key));
-        return match given {
-            [true, false, false] => dns(&choice),
-            [false, true, false] => by_client(&choice),
-            [false, false, true] => service(&choice).map(PublicAddress::Service),
+        return match choice.only_one(&ADDRESS) {
+            Some("dns") => dns(&choice),
+            Some("by_client") => by_client(&choice),
+            Some("service") => service(&choice).map(PublicAddress::Service),
             _ => {
                 item.error(format!("expected {EXPECTED}"));
                 None
@@ -174,6 +164,7 @@ fn service(choice: &Table<'_>) -> Option<KubernetesService> {
         None => None,
     };
     let annotation = table.optional_text("annotation", "the key of an annotation");
+    table.default("api", Node::String(API.to_owned()));
     let api = match table.optional_text("api", "the URL of the API server")? {
         Some(text) => {
             let is_url =
@@ -190,11 +181,10 @@ fn service(choice: &Table<'_>) -> Option<KubernetesService> {
         }
         None => API.to_owned(),
     };
-    let account_directory = if table.has("account_directory") {
-        table.file("account_directory", "a directory")?
-    } else {
-        PathBuf::from(ACCOUNT_DIRECTORY)
-    };
+    let directory = Node::String(ACCOUNT_DIRECTORY.to_owned());
+    table.default("account_directory", directory);
+    let account_directory = table.optional_file("account_directory", "a directory")?;
+    let account_directory = account_directory.unwrap_or_else(|| PathBuf::from(ACCOUNT_DIRECTORY));
     Some(KubernetesService {
         name: name?,
         namespace,
@@ -232,13 +222,13 @@ fn reachable_ipv4(item: &Item<'_>, value: &str, shown: &str, expected: &str) -> 
 
 fn proxy_protocol(table: &Table<'_>) -> Option<ProxyProtocol> {
     let default = ProxyProtocol::default();
-    let control = table.choice("control", &PROXY_HEADERS);
-    let data = table.choice("data", &PROXY_HEADERS);
+    let control = table.choice_or("control", &PROXY_HEADERS, default.control);
+    let data = table.choice_or("data", &PROXY_HEADERS, default.data);
     let trusted_networks = networks(table, "trusted_networks");
     let header = table.integer("header_seconds", default.header.as_secs(), HEADER_SECONDS);
     let proxy = ProxyProtocol {
-        control: control?.unwrap_or(ProxyHeader::Off),
-        data: data?.unwrap_or(ProxyHeader::Off),
+        control: control?,
+        data: data?,
         trusted_networks: trusted_networks?,
         header: Duration::from_secs(header?),
     };
@@ -256,10 +246,8 @@ fn proxy_protocol(table: &Table<'_>) -> Option<ProxyProtocol> {
 const NETWORK: &str = "a network such as 10.0.0.0/8 or fd00::/8, or one address";
 
 pub(super) fn networks(table: &Table<'_>, key: &str) -> Option<Vec<IpNet>> {
-    if !table.has(key) {
-        return Some(Vec::new());
-    }
-    let items = table.list(key, "a list of networks such as 10.0.0.0/8")?;
+    table.default(key, Node::Sequence(Vec::new()));
+    let items = table.optional_list(key, "a list of networks such as 10.0.0.0/8")?;
     let networks: Vec<_> = items.iter().map(network).collect();
     networks.into_iter().collect()
 }
@@ -277,13 +265,14 @@ fn network(item: &Item<'_>) -> Option<IpNet> {
 
 fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
     const EXPECTED: &str = "ports such as \"50000-50100\", one port, or 0 for any free one";
-    if !table.has("ports") {
-        return Some(PORTS);
-    }
-    let (text, shown) = if let Some(port) = table.bare_integer("ports") {
+    let default = format!("{}-{}", PORTS.start(), PORTS.end());
+    table.default("ports", Node::String(default));
+    let (text, shown) = if let Some(port) = table.bare_integer("ports", &(0..=65535)) {
         (port.to_string(), format!("the number {port}"))
     } else {
-        let text = table.optional_text("ports", EXPECTED)??;
+        let Some(text) = table.optional_text("ports", EXPECTED)? else {
+            return Some(PORTS);
+        };
         (text.value.clone(), text.shown().to_owned())
     };
     let (start, end) = text.split_once('-').unwrap_or((&text, &text));

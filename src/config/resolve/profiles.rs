@@ -9,6 +9,7 @@ use super::{
     super::{
         EmptyUpload, ListDate, ListStyle, Profile,
         typed::{Table, nearest},
+        yaml::Node,
     },
     listeners::UPLOAD_ENDS,
 };
@@ -74,24 +75,28 @@ pub(super) fn profile_of(
 }
 
 fn profile(table: &Table<'_>) -> Option<Profile> {
-    let epsv = table.choice("epsv", &SWITCH);
+    let epsv = table.choice_or("epsv", &SWITCH, true);
     let offset = time_zone(table, "list_time_zone");
-    let date = table.choice("list_date", &LIST_DATES);
+    let date = table.choice_or("list_date", &LIST_DATES, ListDate::Unix);
     let name_charset = charset(table);
     let upload_end = table.choice("upload_end", &UPLOAD_ENDS);
-    let empty_upload = table.choice("empty_upload_without_handshake", &EMPTY_UPLOADS);
+    let empty_upload = table.choice_or(
+        "empty_upload_without_handshake",
+        &EMPTY_UPLOADS,
+        EmptyUpload::Refuse,
+    );
     let ignore_set_time = table.boolean("ignore_set_time", false);
     let ignore_chmod = table.boolean("ignore_chmod", false);
     let greeting = greeting(table);
     Some(Profile {
-        epsv: epsv?.unwrap_or(true),
+        epsv: epsv?,
         list: ListStyle {
             offset: offset?,
-            date: date?.unwrap_or(ListDate::Unix),
+            date: date?,
         },
         name_charset: name_charset?,
         upload_end: upload_end?,
-        empty_upload: empty_upload?.unwrap_or(EmptyUpload::Refuse),
+        empty_upload: empty_upload?,
         ignore_set_time: ignore_set_time?,
         ignore_chmod: ignore_chmod?,
         greeting: greeting?,
@@ -101,6 +106,7 @@ fn profile(table: &Table<'_>) -> Option<Profile> {
 /// The zone at `key`, as distance from UTC; UTC if it is not given.
 pub(crate) fn time_zone(table: &Table<'_>, key: &str) -> Option<UtcOffset> {
     const EXPECTED: &str = "a distance from UTC such as \"+02:00\" or \"-05:30\"";
+    table.default(key, Node::String("+00:00".to_owned()));
     let Some(text) = table.optional_text(key, EXPECTED)? else {
         return Some(UtcOffset::UTC);
     };
@@ -133,6 +139,7 @@ fn parse_offset(text: &str) -> Option<UtcOffset> {
 
 fn charset(table: &Table<'_>) -> Option<&'static Encoding> {
     const EXPECTED: &str = "a charset that contains ASCII, such as utf-8, latin1 or windows-1251";
+    table.default("name_charset", Node::String("utf-8".to_owned()));
     let Some(text) = table.optional_text("name_charset", EXPECTED)? else {
         return Some(UTF_8);
     };

@@ -7,7 +7,7 @@ use aws_smithy_types::base64;
 use super::{
     super::{
         Checksum, ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption,
-        S3Metadata, S3Provider, S3Switches, SetTime, typed::Table,
+        S3Metadata, S3Provider, S3Switches, SetTime, typed::Table, yaml::Node,
     },
     key_prefix,
 };
@@ -90,6 +90,9 @@ enum Mode {
 pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
     let bucket = table.text("bucket", "the name of a bucket");
     let endpoint = endpoint(table);
+    if table.has("endpoint") {
+        table.default("region", Node::String(REGION.to_owned()));
+    }
     let region = match table.optional_text("region", "a region such as eu-central-1") {
         Some(Some(region)) => Some(region.value),
         Some(None) if table.has("endpoint") => Some(REGION.to_owned()),
@@ -99,11 +102,8 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
         }
         None => None,
     };
-    let ca_file = if table.has("ca_file") {
-        table.file("ca_file", "the path of a PEM file").map(Some)
-    } else {
-        Some(None)
-    };
+    let ca_file = table.optional_file("ca_file", "the path of a PEM file");
+    table.default("root", Node::String(String::new()));
     let root = match table.any_text("root", "a key prefix") {
         Some(Some(text)) => key_prefix(table, "root", &text),
         Some(None) => Some(String::new()),
@@ -114,13 +114,17 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
     let virtual_host_style = table.boolean("virtual_host_style", false);
     let part_bytes = table.integer("part_size_bytes", PART_BYTES, PART_RANGE);
     let parts_in_flight = table.integer("parts_in_flight", PARTS_IN_FLIGHT, 1..=64);
-    let concurrent_uploads = table.choice("concurrent_uploads", &CONCURRENT);
+    let concurrent_uploads = table.choice_or(
+        "concurrent_uploads",
+        &CONCURRENT,
+        ConcurrentUploads::LastWins,
+    );
     let storage_class = table.optional_text("storage_class", "a storage class such as STANDARD_IA");
     let encryption = encryption(table);
     let keep = metadata(table);
     let content_type_by_name = table.boolean("content_type_by_name", true);
     let rename_bytes = table.integer("rename_bytes", RENAME_BYTES, 0..=RENAME_BYTES);
-    let set_time = table.choice("set_time", &TIMES);
+    let set_time = table.choice_or("set_time", &TIMES, SetTime::Refuse);
     let set_time_bytes = table.integer("set_time_bytes", SET_TIME_BYTES, 0..=MOST_SET_TIME_BYTES);
     Some(S3Backend {
         bucket: bucket?.value,
@@ -133,26 +137,25 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
         virtual_host_style: virtual_host_style?,
         part_bytes: part_bytes?,
         parts_in_flight: parts_in_flight?,
-        concurrent_uploads: concurrent_uploads?.unwrap_or(ConcurrentUploads::LastWins),
+        concurrent_uploads: concurrent_uploads?,
         storage_class: storage_class?.map(|class| class.value),
         encryption: encryption?,
         keep: keep?,
         content_type_by_name: content_type_by_name?,
         rename_bytes: rename_bytes?,
-        set_time: set_time?.unwrap_or(SetTime::Refuse),
+        set_time: set_time?,
         set_time_bytes: set_time_bytes?,
     })
 }
 
 /// The provider's switches, each of which the operator may know better.
 fn switches(table: &Table<'_>) -> Option<S3Switches> {
-    let provider = table.choice("provider", &PROVIDERS)?;
-    let known = provider.unwrap_or(if table.has("endpoint") {
+    let default = if table.has("endpoint") {
         S3Provider::Generic
     } else {
         S3Provider::Aws
-    });
-    let known = known.switches();
+    };
+    let known = table.choice_or("provider", &PROVIDERS, default)?.switches();
     let conditional_writes = table.boolean("conditional_writes", known.conditional_writes);
     let delete_if_match = table.boolean("delete_if_match", known.delete_if_match);
     let exact_parts = table.boolean("exact_parts", known.exact_parts);
@@ -173,15 +176,8 @@ fn metadata(table: &Table<'_>) -> Option<S3Metadata> {
         uploader: false,
         session: false,
     };
-    let Some(item) = table.item("metadata") else {
-        return Some(default);
-    };
-    let table = item.table(&METADATA)?;
-    let checksums = if table.has("checksums") {
-        checksums(&table)
-    } else {
-        Some(default.checksums)
-    };
+    let table = table.section("metadata", &METADATA)?;
+    let checksums = checksums(&table, default.checksums);
     let uploader = table.boolean("uploader", default.uploader);
     let session = table.boolean("session", default.session);
     Some(S3Metadata {
@@ -191,7 +187,7 @@ fn metadata(table: &Table<'_>) -> Option<S3Metadata> {
     })
 }
 
-fn checksums(table: &Table<'_>) -> Option<Vec<Checksum>> {
+fn checksums(table: &Table<'_>, default: Vec<Checksum>) -> Option<Vec<Checksum>> {
     const ALL: [Checksum; 5] = [
         Checksum::Crc32,
         Checksum::Md5,
@@ -200,9 +196,17 @@ fn checksums(table: &Table<'_>) -> Option<Vec<Checksum>> {
         Checksum::Sha512,
     ];
     let expected = ALL.map(Checksum::name).join(", ");
+    let names = default
+        .iter()
+        .map(|one| Node::String(one.name().to_owned()));
+    table.default("checksums", Node::Sequence(names.collect()));
+    let Some(items) = table.items("checksums", &format!("a list of {expected}"))? else {
+        return Some(default);
+    };
     let mut found = Vec::new();
     let mut complete = true;
-    for item in table.list("checksums", &format!("a list of {expected}"))? {
+    for item in items {
+        item.words(ALL.map(Checksum::name));
         let known = item.text(&format!("one of {expected}")).map(|text| {
             (
                 ALL.into_iter().find(|known| known.name() == text.value),

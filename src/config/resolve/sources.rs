@@ -6,6 +6,7 @@ use super::super::{
     Anonymous, CertificateFiles, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters,
     WhenUnavailable,
     typed::{Table, Text},
+    yaml::Node,
 };
 use crate::access;
 
@@ -56,6 +57,8 @@ pub(super) const WHEN_UNAVAILABLE: [(&str, WhenUnavailable); 2] = [
 ];
 const LDAP_TLS: [(&str, bool); 2] = [("start_tls", true), ("off", false)];
 
+/// In front of every shared key.
+const PREFIX: &str = "causeway:";
 /// Longer than a client waits is a slip.
 const SECONDS: RangeInclusive<u64> = 1..=60;
 /// A secret that can be guessed signs nothing.
@@ -66,10 +69,10 @@ pub(super) fn http(table: &Table<'_>) -> Option<HttpHook> {
     let url = url(table);
     let signing_secret = table.secret("signing_secret");
     match &signing_secret {
-        Some(None) => table.error(
-            "signing_secret",
-            "missing: expected the secret that signs requests, {env: NAME} or {file: PATH}",
-        ),
+        Some(None) => {
+            let expected = "the secret that signs requests, {env: NAME} or {file: PATH}";
+            table.required("signing_secret", expected);
+        }
         Some(Some(secret)) if secret.expose().len() < SECRET_BYTES => {
             let message = format!("too short: expected at least {SECRET_BYTES} bytes");
             table.error("signing_secret", message);
@@ -149,7 +152,7 @@ fn client_certificate(table: &Table<'_>) -> Option<Option<CertificateFiles>> {
 
 pub(super) fn ldap(table: &Table<'_>) -> Option<Ldap> {
     let urls = ldap_urls(table);
-    let start_tls = table.choice("tls", &LDAP_TLS);
+    let start_tls = table.choice_or("tls", &LDAP_TLS, true);
     let ca_file = optional_file(table, "ca_file");
     let service = service(table);
     let user_dn = template(
@@ -164,14 +167,8 @@ pub(super) fn ldap(table: &Table<'_>) -> Option<Ldap> {
     );
     let user_filter = filter(table, "user_filter", "(uid={user})", &["{user}"]);
     let user_attribute = word(table, "user_attribute", "uid");
-    let groups = match table.table("groups", &LDAP_GROUPS) {
-        Some(table) => ldap_groups(&table),
-        None => Some(LdapGroups {
-            filter: "(member={dn})".to_owned(),
-            name_attribute: "cn".to_owned(),
-            ..LdapGroups::default()
-        }),
-    };
+    let groups = table.section("groups", &LDAP_GROUPS);
+    let groups = groups.and_then(|table| ldap_groups(&table));
     let attributes = names(
         table,
         "attributes",
@@ -194,7 +191,7 @@ pub(super) fn ldap(table: &Table<'_>) -> Option<Ldap> {
     }
     Some(Ldap {
         urls: urls?,
-        start_tls: start_tls?.unwrap_or(true),
+        start_tls: start_tls?,
         ca_file: ca_file?,
         service: service?,
         user_dn: user_dn?,
@@ -273,6 +270,7 @@ fn ldap_groups(table: &Table<'_>) -> Option<LdapGroups> {
 pub(super) fn anonymous(table: &Table<'_>) -> Option<Anonymous> {
     let default = Anonymous::default();
     let names = texts(table, "names", "a login name", default.names);
+    table.default("home", Node::String(default.home.clone()));
     let home = optional_text(table, "home", "a relative path");
     if let Some(Some(home)) = &home
         && let Err(problem) = access::check_home(home)
@@ -294,18 +292,19 @@ pub(super) fn shared_counters(table: &Table<'_>) -> Option<SharedCounters> {
     const EXPECTED: &str = "redis://host:6379/0 or unix:///path of a socket";
     let url = table.secret("url");
     match &url {
-        Some(None) => table.error("url", format!("missing: expected {EXPECTED}")),
+        Some(None) => drop(table.required("url", EXPECTED)),
         // It may hold a password: not repeated.
         Some(Some(url)) if redis::Client::open(url.expose()).is_err() => {
             table.error("url", format!("not usable: expected {EXPECTED}"));
         }
         _ => {}
     }
+    table.default("prefix", Node::String(PREFIX.to_owned()));
     let prefix = optional_text(table, "prefix", "what stands in front of every key");
     let deadline = table.integer("deadline_milliseconds", 500, 10..=10_000);
     Some(SharedCounters {
         url: url??,
-        prefix: prefix?.unwrap_or_else(|| "causeway:".to_owned()),
+        prefix: prefix?.unwrap_or_else(|| PREFIX.to_owned()),
         deadline: Duration::from_millis(deadline?),
     })
 }
@@ -318,11 +317,7 @@ fn seconds(table: &Table<'_>, key: &str, default: u64) -> Option<Duration> {
 
 #[allow(clippy::option_option, reason = "as above")]
 fn optional_file(table: &Table<'_>, key: &str) -> Option<Option<PathBuf>> {
-    if table.has(key) {
-        table.file(key, PEM_FILE).map(Some)
-    } else {
-        Some(None)
-    }
+    table.optional_file(key, PEM_FILE)
 }
 
 #[allow(clippy::option_option, reason = "as above")]
@@ -333,6 +328,7 @@ fn optional_text(table: &Table<'_>, key: &str, expected: &str) -> Option<Option<
 
 /// The name of an attribute.
 fn word(table: &Table<'_>, key: &str, default: &str) -> Option<String> {
+    table.default(key, Node::String(default.to_owned()));
     let text = optional_text(table, key, "the name of an attribute")?;
     Some(text.unwrap_or_else(|| default.to_owned()))
 }
@@ -353,6 +349,7 @@ fn template(table: &Table<'_>, key: &str, expected: &str) -> Option<Option<Strin
 /// A search filter that one of `places` stands in.
 fn filter(table: &Table<'_>, key: &str, default: &str, places: &[&str]) -> Option<String> {
     let expected = format!("a search filter such as {default}");
+    table.default(key, Node::String(default.to_owned()));
     let Some(text) = table.optional_text(key, &expected)? else {
         return Some(default.to_owned());
     };
@@ -401,10 +398,11 @@ fn texts(
     expected: &str,
     default: Vec<String>,
 ) -> Option<Vec<String>> {
-    if !table.has(key) {
+    let names = default.iter().cloned().map(Node::String);
+    table.default(key, Node::Sequence(names.collect()));
+    let Some(items) = table.items(key, &format!("a list: each {expected}"))? else {
         return Some(default);
-    }
-    let items = table.list(key, &format!("a list: each {expected}"))?;
+    };
     let texts: Vec<_> = items.iter().map(|item| item.text(expected)).collect();
     texts.into_iter().map(|text| Some(text?.value)).collect()
 }

@@ -6,6 +6,7 @@ use super::super::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, MapBy, Resumption, Sni, TlsVersion,
     },
     typed::{Table, nearest},
+    yaml::Node,
 };
 
 pub(super) const TLS: [&str; 7] = [
@@ -42,9 +43,8 @@ pub(super) const RESUMPTIONS: [(&str, Resumption); 3] = [
 
 pub(super) fn tls(table: &Table<'_>) -> Option<Tls> {
     let certificates = certificates(table);
-    let sni = table.choice("sni", &SNIS);
-    let minimum_version = table.choice("minimum_version", &VERSIONS);
-    let minimum_version = minimum_version.map(|version| version.unwrap_or(TlsVersion::Tls12));
+    let sni = table.choice_or("sni", &SNIS, Sni::Any);
+    let minimum_version = table.choice_or("minimum_version", &VERSIONS, TlsVersion::Tls12);
     let cipher_suites = cipher_suites(table);
     if let (Some(TlsVersion::Tls13), Some(suites)) = (minimum_version, &cipher_suites)
         && !suites
@@ -60,7 +60,7 @@ pub(super) fn tls(table: &Table<'_>) -> Option<Tls> {
     };
     Some(Tls {
         certificates: certificates?,
-        sni: sni?.unwrap_or(Sni::Any),
+        sni: sni?,
         minimum_version: minimum_version?,
         cipher_suites: cipher_suites?,
         client_certificates: client_certificates?,
@@ -72,14 +72,31 @@ fn certificates(table: &Table<'_>) -> Option<Vec<CertificateFiles>> {
     let mut broken = false;
     let mut certificates = Vec::new();
     let has_list = table.has("certificates");
-    if !has_list || table.has("certificate_file") || table.has("key_file") {
-        match certificate(table) {
-            Some(files) => certificates.push(files),
-            None => broken = true,
+    let files = (
+        table.optional_file("certificate_file", PEM_FILE),
+        table.optional_file("key_file", PEM_FILE),
+    );
+    match files {
+        (Some(Some(certificate_file)), Some(Some(key_file))) => {
+            certificates.push(CertificateFiles {
+                certificate_file,
+                key_file,
+            });
+        }
+        (Some(None), Some(None)) if has_list => {}
+        (certificate_file, key_file) => {
+            for (key, found) in [
+                ("certificate_file", certificate_file),
+                ("key_file", key_file),
+            ] {
+                if found == Some(None) {
+                    table.error(key, format!("missing: expected {PEM_FILE}"));
+                }
+            }
+            broken = true;
         }
     }
-    if has_list {
-        let items = table.list("certificates", "a list of certificates")?;
+    if let Some(items) = table.items("certificates", "a list of certificates")? {
         if items.is_empty() && certificates.is_empty() {
             table.error("certificates", "empty: TLS needs at least one certificate");
         }
@@ -106,16 +123,18 @@ fn certificate(table: &Table<'_>) -> Option<CertificateFiles> {
 }
 
 fn cipher_suites(table: &Table<'_>) -> Option<Vec<&'static str>> {
-    if !table.has("cipher_suites") {
+    let all = CIPHER_SUITES.map(|suite| Node::String(suite.to_owned()));
+    table.default("cipher_suites", Node::Sequence(all.to_vec()));
+    let Some(items) = table.items("cipher_suites", "a list of cipher suites")? else {
         return Some(CIPHER_SUITES.to_vec());
-    }
-    let items = table.list("cipher_suites", "a list of cipher suites")?;
+    };
     if items.is_empty() {
         table.error("cipher_suites", "empty: leave the key out for all suites");
         return None;
     }
     let mut suites = Vec::new();
     for item in items {
+        item.words(CIPHER_SUITES);
         let text = item.text("the name of a cipher suite")?;
         match CIPHER_SUITES.iter().find(|suite| **suite == text.value) {
             Some(suite) if suites.contains(suite) => item.error("given twice: keep one of them"),
@@ -144,27 +163,20 @@ fn unknown_suite(suite: &str, shown: &str) -> String {
 )]
 fn client_certificates(table: &Table<'_>) -> Option<Option<ClientCertificates>> {
     let mode = table.required_choice("mode", &MODES);
-    let ca_file = if mode == Some(None) && !table.has("ca_file") {
-        None
-    } else {
-        table.file("ca_file", PEM_FILE)
-    };
-    let crl_file = if table.has("crl_file") {
-        table.file("crl_file", PEM_FILE).map(Some)
-    } else {
-        Some(None)
-    };
-    let map_by = match table.table("map", &MAP) {
-        Some(map) => map.choice("by", &MAPS),
-        None => Some(None),
-    };
+    let ca_file = table.optional_file("ca_file", PEM_FILE);
+    if ca_file == Some(None) && mode != Some(None) {
+        table.error("ca_file", format!("missing: expected {PEM_FILE}"));
+    }
+    let crl_file = table.optional_file("crl_file", PEM_FILE);
+    let map_by = table.section("map", &MAP);
+    let map_by = map_by.and_then(|map| map.choice_or("by", &MAPS, MapBy::San));
     let Some(mode) = mode? else {
         return Some(None);
     };
     Some(Some(ClientCertificates {
         mode,
-        ca_file: ca_file?,
+        ca_file: ca_file??,
         crl_file: crl_file?,
-        map_by: map_by?.unwrap_or(MapBy::San),
+        map_by: map_by?,
     }))
 }

@@ -13,15 +13,13 @@ const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 pub(super) const UPLOADS: [&str; 3] = ["resume", "keep_seconds", "sweep_seconds"];
 
 pub(super) fn uploads(root: &Table<'_>) -> Option<Uploads> {
-    let Some(table) = root.table("uploads", &UPLOADS) else {
-        return Some(Uploads::default());
-    };
+    let table = root.section("uploads", &UPLOADS)?;
     let default = Uploads::default();
-    let resume = table.choice("resume", &SWITCH);
+    let resume = table.choice_or("resume", &SWITCH, default.resume);
     let keep = table.integer("keep_seconds", default.keep.as_secs(), KEEP_SECONDS);
     let sweep = table.integer("sweep_seconds", default.sweep.as_secs(), SWEEP_SECONDS);
     Some(Uploads {
-        resume: resume?.unwrap_or(default.resume),
+        resume: resume?,
         keep: Duration::from_secs(keep?),
         sweep: Duration::from_secs(sweep?),
     })
