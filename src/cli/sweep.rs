@@ -2,10 +2,12 @@
 //! settings leave to be wished.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     path::Path,
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::Failure;
 use crate::{
@@ -29,7 +31,7 @@ pub(super) fn run(file: &Path, age: Option<u64>) -> Result<(), Failure> {
 }
 
 /// Prints what an operator should change in the stores.
-pub(super) fn advice(config: &Config) -> Result<(), Failure> {
+fn advice(config: &Config) -> Result<(), Failure> {
     on_every_store(config, &async |name, store| {
         let advice = store.advice().await;
         let advice = advice.map_err(|error| format!("backend {name}: {error}"))?;
@@ -38,6 +40,29 @@ pub(super) fn advice(config: &Config) -> Result<(), Failure> {
             .map(|advice| format!("warning: backend {name}: {advice}"))
             .collect())
     })
+}
+
+/// Shows on a terminal that something is still going on.
+async fn shown<T>(name: &str, work: impl Future<Output = T>) -> T {
+    if !io::stderr().is_terminal() {
+        return work.await;
+    }
+    let begin = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                // The line of the result takes its place.
+                let _ = write!(io::stderr(), "\r\x1b[K");
+                return done;
+            }
+            _ = ticks.tick() => {
+                let seconds = begin.elapsed().as_secs();
+                let _ = write!(io::stderr(), "\rbackend {name}: {seconds} s …");
+            }
+        }
+    }
 }
 
 /// Opens every backend and prints what `work` says of it; the failures of all of them come together.
@@ -51,7 +76,7 @@ fn on_every_store(
     let mut failures = Vec::new();
     for (name, backend) in &config.backends {
         let done = match store::open(name, backend, &config.timeouts, None) {
-            Ok(store) => runtime.block_on(work(name, &*store)),
+            Ok(store) => runtime.block_on(shown(name, work(name, &*store))),
             Err(error) => Err(format!("backend {name} cannot be opened: {error}")),
         };
         match done {

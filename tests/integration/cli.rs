@@ -130,6 +130,35 @@ fn check_names_a_file_that_is_missing_or_no_yaml() {
     assert!(stderr.contains("/nonexistent/causeway.yaml"), "{stderr}");
 }
 
+/// `script` gives it a terminal of its own.
+#[test]
+fn sweep_shows_on_a_terminal_that_it_works() {
+    let directory = prepared();
+    let file = directory.path().join("causeway.yaml");
+    fs::write(&file, GOOD).unwrap();
+    let line = format!(
+        "{} sweep -c {}",
+        env!("CARGO_BIN_EXE_causeway"),
+        file.display()
+    );
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    let (status, output, errors) = run_to_end(command, Duration::from_secs(30));
+    assert!(status.success(), "{output}{errors}");
+    assert!(output.contains("backend disk: 0 s"), "{output:?}");
+    assert!(
+        output.contains("backend disk: 0 unfinished uploads ended"),
+        "{output:?}"
+    );
+    let mut command = causeway();
+    command.args(["sweep", "-c"]).arg(&file);
+    let (_, output, errors) = run_to_end(command, Duration::from_secs(30));
+    assert!(
+        !format!("{output}{errors}").contains('\r'),
+        "no terminal, no progress"
+    );
+}
+
 #[test]
 fn hash_password_prints_a_new_argon2id_hash_each_time() {
     let hash = || {
