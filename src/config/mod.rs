@@ -43,7 +43,7 @@ pub use self::{
     auth::{Auth, SourceKind, UsersFiles},
     backend::{
         AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
-        MemoryBackend, OPENDAL_SCHEMES, OpenDalBackend,
+        MemoryBackend, OPENDAL_FEATURES, OPENDAL_SCHEMES, OpenDalBackend,
     },
     effective::Effective,
     error::{ConfigError, ConfigErrors},
@@ -259,6 +259,19 @@ pub struct Limits {
     pub quota_recount: Duration,
     /// Largest file that a rename carries from one backend to another; default 1 GiB.
     pub rename_bytes: u64,
+    /// `LIST -R`; `None` (default): it lists one directory, as LIST does.
+    pub recursive_listing: Option<RecursiveListing>,
+}
+
+/// Bounds on `LIST -R`, which fails where it meets one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecursiveListing {
+    /// Entries in all.
+    pub rows: usize,
+    /// Directories below each other; default 32.
+    pub depth: usize,
+    /// From its beginning to its end; default 60 s.
+    pub time: Duration,
 }
 
 /// Deadlines.
@@ -352,6 +365,7 @@ impl Default for Limits {
             checksum_bytes: 1 << 30,
             quota_recount: Duration::from_hours(1),
             rename_bytes: 1 << 30,
+            recursive_listing: None,
         }
     }
 }

@@ -112,14 +112,7 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
                 deadlines,
                 tasks,
             } = transport;
-            download::send_listing(
-                rows.entries,
-                rows.line,
-                &mut *wire,
-                &progress,
-                deadlines.stall,
-            )
-            .await?;
+            download::send_listing(rows.0, &mut *wire, &progress, deadlines.stall).await?;
             download::linger(wire, &tasks);
             Ok(Outcome::Done)
         }

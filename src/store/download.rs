@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Entry, Result,
+    Result,
     transfer::{Failure, Progress, Wire},
 };
 
@@ -43,18 +43,17 @@ pub(super) async fn send_file(
     }
 }
 
-/// Sends a listing, one `line` per entry, as the entries arrive.
+/// Sends a listing, line by line as they arrive.
 pub(super) async fn send_listing(
-    mut entries: BoxStream<'static, Result<Entry>>,
-    line: impl Fn(&Entry) -> Vec<u8> + Send,
+    mut lines: BoxStream<'static, std::result::Result<Vec<u8>, Failure>>,
     wire: &mut dyn Wire,
     progress: &Arc<Progress>,
     stall: Duration,
 ) -> std::result::Result<(), Failure> {
     let work = async {
         let mut text = Vec::with_capacity(LISTING_BYTES + 1024);
-        while let Some(entry) = entries.next().await {
-            text.extend_from_slice(&line(&entry?));
+        while let Some(line) = lines.next().await {
+            text.extend_from_slice(&line?);
             text.extend_from_slice(b"\r\n");
             if text.len() >= LISTING_BYTES {
                 send(wire, &text, progress, stall).await?;

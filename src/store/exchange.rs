@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Entry, Result, Stat,
+    Result, Stat,
     transfer::{Failure, Progress, Wire},
     upload::{Deadlines, Incoming},
     view::View,
@@ -68,16 +68,8 @@ pub enum Work {
 /// A file that is open for reading.
 pub struct Outgoing(pub BoxStream<'static, Result<Bytes>>);
 
-/// One entry as the bytes of its line.
-pub type PrintEntry = Box<dyn Fn(&Entry) -> Vec<u8> + Send + Sync>;
-
-/// An open directory and how each entry is printed.
-pub struct Rows {
-    /// The entries.
-    pub entries: BoxStream<'static, Result<Entry>>,
-    /// One entry as one line in the client's charset, without line end.
-    pub line: PrintEntry,
-}
+/// The lines of a listing in the client's charset, without their ends; the directory is open.
+pub struct Rows(pub BoxStream<'static, std::result::Result<Vec<u8>, Failure>>);
 
 /// The data connection of one transfer.
 #[derive(Debug)]

@@ -96,6 +96,9 @@ pub enum Failure {
     /// The commit took longer than its deadline; it may still happen.
     #[error("commit did not finish in {} s", .0.as_secs())]
     CommitTimeout(Duration),
+    /// A recursive listing met a bound of the configuration.
+    #[error("recursive listing: {0}")]
+    ListingTooLarge(&'static str),
     /// The engine asked for something the edge did not intend.
     #[error("engine asked for something else: {0}")]
     Intent(&'static str),
@@ -109,6 +112,11 @@ impl Progress {
             hash: hashes.then(hash),
             ..Self::default()
         }
+    }
+
+    /// Whether it hashes what moves.
+    pub(super) fn hashes(&self) -> bool {
+        self.hash.is_some()
     }
 
     /// SHA-256 of the bytes moved so far, in hexadecimal digits.
@@ -192,6 +200,11 @@ impl Failure {
             Self::Cancelled(CancelReason::Kicked) => (426, "Transfer stopped by the operator"),
             Self::Cancelled(_) => (426, "Transfer aborted"),
             Self::CommitTimeout(_) => (451, "Storage did not confirm the file in time"),
+            // Permanent, since another try ends there too (CONFORMANCE G27).
+            Self::ListingTooLarge(_) => (
+                550,
+                "Too much for one recursive listing, list the directories one by one",
+            ),
             Self::Intent(_) => (451, "Internal error"),
         }
     }
@@ -200,7 +213,7 @@ impl Failure {
     pub fn log_level(&self) -> tracing::Level {
         match self {
             Self::Store(error) => error.kind().log_level(),
-            Self::Denied(_) => tracing::Level::INFO,
+            Self::Denied(_) | Self::ListingTooLarge(_) => tracing::Level::INFO,
             Self::CommitTimeout(_) | Self::Intent(_) => tracing::Level::ERROR,
             Self::Truncated | Self::Broken(_) | Self::Stalled(_) => tracing::Level::WARN,
             Self::Cancelled(_) => tracing::Level::DEBUG,
@@ -220,6 +233,7 @@ impl Failure {
             Self::Cancelled(CancelReason::Kicked) => "kicked",
             Self::Cancelled(CancelReason::Shutdown) => "shutdown",
             Self::CommitTimeout(_) => "commit_timeout",
+            Self::ListingTooLarge(_) => "listing_too_large",
             Self::Intent(_) => "internal",
         }
     }

@@ -35,7 +35,8 @@ use self::{
 };
 pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
 use super::{
-    Backend, Config, ConfigErrors, Effective, Limits, Listener, Log, LogFormat, Timeouts,
+    Backend, Config, ConfigErrors, Effective, Limits, Listener, Log, LogFormat, RecursiveListing,
+    Timeouts,
     typed::{self, Reader, Table, Text},
     yaml::Node,
 };
@@ -67,7 +68,7 @@ const ROOT: &[&str] = &[
     "events",
     "log",
 ];
-const LIMITS: [&str; 14] = [
+const LIMITS: [&str; 17] = [
     "connections",
     "connections_per_address",
     "connections_per_network",
@@ -82,6 +83,9 @@ const LIMITS: [&str; 14] = [
     "checksum_bytes",
     "quota_recount_seconds",
     "rename_bytes",
+    "recursive_listing_rows",
+    "recursive_listing_depth",
+    "recursive_listing_seconds",
 ];
 const TIMEOUTS: [&str; 11] = [
     "login_seconds",
@@ -324,6 +328,7 @@ fn limits_of(table: &Table<'_>) -> Option<Limits> {
     let recount = default.quota_recount.as_secs();
     let quota_recount = table.integer("quota_recount_seconds", recount, SECONDS);
     let rename_bytes = table.integer("rename_bytes", default.rename_bytes, 0..=1 << 50);
+    let recursive_listing = recursive_listing(table);
     Some(Limits {
         connections: connections?,
         connections_per_address: connections_per_address?,
@@ -339,7 +344,25 @@ fn limits_of(table: &Table<'_>) -> Option<Limits> {
         checksum_bytes: checksum_bytes?,
         quota_recount: Duration::from_secs(quota_recount?),
         rename_bytes: rename_bytes?,
+        recursive_listing: recursive_listing?,
     })
+}
+
+/// The names of a whole listing may have to wait in memory: not more than some tens of megabytes.
+#[allow(
+    clippy::option_option,
+    reason = "a mistake and an absence are different things"
+)]
+fn recursive_listing(table: &Table<'_>) -> Option<Option<RecursiveListing>> {
+    let rows = table.integer("recursive_listing_rows", 0, 0..=100_000_usize);
+    let depth = table.integer("recursive_listing_depth", 32, 1..=1000_usize);
+    let seconds = table.integer("recursive_listing_seconds", 60, 1..=3600);
+    let (rows, depth, seconds) = (rows?, depth?, seconds?);
+    Some((rows > 0).then_some(RecursiveListing {
+        rows,
+        depth,
+        time: Duration::from_secs(seconds),
+    }))
 }
 
 fn timeouts_of(table: &Table<'_>) -> Option<Timeouts> {

@@ -119,6 +119,8 @@ pub enum Command {
     List {
         /// What to list; the working directory when absent.
         path: Option<String>,
+        /// An option word held `R`: what lies below as well.
+        recursive: bool,
     },
     /// NLST without its option words (H5).
     Nlst {

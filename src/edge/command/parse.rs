@@ -96,9 +96,13 @@ fn command(verb: &str, argument: Argument<'_>) -> Parsed {
         "MFF" => mff(argument)?,
         "MLST" => Command::Mlst(argument.optional()),
         "MLSD" => Command::Mlsd(argument.optional()),
-        "LIST" => Command::List {
-            path: argument.without_options(),
-        },
+        "LIST" => {
+            let (options, path) = argument.options();
+            Command::List {
+                path,
+                recursive: options.contains('R'),
+            }
+        }
         "NLST" => Command::Nlst {
             path: argument.without_options(),
         },
@@ -186,6 +190,11 @@ impl<'a> Argument<'a> {
     /// The path behind leading option words: `-la dir` is `dir`, `-- -x` is `-x` (H3, H5). A lone `-`
     /// is a name.
     fn without_options(self) -> Option<String> {
+        self.options().1
+    }
+
+    /// The leading option words, and the path behind them.
+    fn options(self) -> (&'a str, Option<String>) {
         let mut rest = self.0;
         while rest.starts_with('-') && rest != "-" && !rest.starts_with("- ") {
             let (option, behind) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -194,7 +203,8 @@ impl<'a> Argument<'a> {
                 break;
             }
         }
-        Argument(rest).optional()
+        let options = &self.0[..self.0.len() - rest.len()];
+        (options, Argument(rest).optional())
     }
 
     /// The first word and what follows one space behind it, verbatim; 501 when either is missing.

@@ -313,7 +313,10 @@ fn option_words_are_dropped() {
         let path = path.map(str::to_owned);
         assert_eq!(
             ok(&format!("LIST{argument}")),
-            Command::List { path: path.clone() },
+            Command::List {
+                path: path.clone(),
+                recursive: false,
+            },
             "{argument:?}"
         );
         assert_eq!(
@@ -327,8 +330,30 @@ fn option_words_are_dropped() {
             "{argument:?}"
         );
     }
+    for (line, path) in [
+        ("LIST -R", None),
+        ("LIST -alR dir", Some("dir")),
+        ("LIST -a -R -- -x", Some("-x")),
+        ("list -R R", Some("R")),
+    ] {
+        let path = path.map(str::to_owned);
+        let recursive = true;
+        assert_eq!(ok(line), Command::List { path, recursive }, "{line}");
+    }
+    for line in ["LIST -- -R", "LIST R", "LIST -r"] {
+        let Command::List { recursive, .. } = ok(line) else {
+            panic!("{line} is no LIST");
+        };
+        assert!(!recursive, "{line}");
+    }
     let long = format!("LIST -{}", "a".repeat(65536));
-    assert_eq!(ok(&long), Command::List { path: None });
+    assert_eq!(
+        ok(&long),
+        Command::List {
+            path: None,
+            recursive: false
+        }
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod outcome;
 mod prepare;
+mod recursive;
 
 use std::{sync::Arc, time::Instant};
 

@@ -3,6 +3,9 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::recursive;
 use crate::{
     access::VirtualPath,
     edge::{
@@ -41,6 +44,27 @@ pub(super) enum Source {
     Upload(IncomingFile),
     Download(Outgoing),
     Listing(Rows),
+}
+
+/// One entry of a directory as a line, without its end.
+pub(super) type PrintLine = Box<dyn Fn(&Entry, &VirtualPath) -> String + Send + Sync>;
+
+/// What a listing is of, and how.
+struct Wish {
+    verb: &'static str,
+    argument: Option<String>,
+    /// `LIST -R`.
+    recursive: bool,
+}
+
+impl Wish {
+    fn plain(verb: &'static str, argument: Option<String>) -> Self {
+        Self {
+            verb,
+            argument,
+            recursive: false,
+        }
+    }
 }
 
 /// Checks the command and opens the store's side.
@@ -95,13 +119,14 @@ pub(super) async fn prepare(
             prepared.closing = format!("Transfer complete, unique file name: {name}");
             Ok(prepared)
         }
-        Command::List { path } => {
+        Command::List { path, recursive } => {
             let (now, style) = (SystemTime::now(), session.profile.list);
-            let argument = path.clone();
-            prepare_listing(session, &view, "LIST", argument, move |entry, _| {
-                list_line(entry, now, style)
-            })
-            .await
+            let wish = Wish {
+                recursive,
+                ..Wish::plain("LIST", path)
+            };
+            let line = move |entry: &Entry, _: &VirtualPath| list_line(entry, now, style);
+            prepare_listing(session, &view, wish, Box::new(line)).await
         }
         Command::Nlst { path } => {
             let named = resolve_or_here(session, path.clone())?;
@@ -116,7 +141,7 @@ pub(super) async fn prepare(
                 };
                 format!("{prefix}{}", entry.name)
             };
-            prepare_listing(session, &view, "NLST", path, line).await
+            prepare_listing(session, &view, Wish::plain("NLST", path), Box::new(line)).await
         }
         Command::Mlsd(path) => {
             let facts = session.facts;
@@ -133,7 +158,7 @@ pub(super) async fn prepare(
                     None => format!(" {}", entry.name),
                 }
             };
-            prepare_listing(session, &view, "MLSD", path, line).await
+            prepare_listing(session, &view, Wish::plain("MLSD", path), Box::new(line)).await
         }
         // `Command::is_transfer` knows no others.
         other => Err(Stop::Refused(Reply::new(
@@ -198,15 +223,19 @@ async fn prepare_upload(
 /// LIST, NLST and MLSD.
 async fn prepare_listing(
     session: &Session,
-    view: &View,
-    verb: &'static str,
-    argument: Option<String>,
-    line: impl Fn(&Entry, &VirtualPath) -> String + Send + Sync + 'static,
+    view: &Arc<View>,
+    wish: Wish,
+    line: PrintLine,
 ) -> Result<Prepared, Stop> {
+    let Wish {
+        verb,
+        argument,
+        recursive,
+    } = wish;
     // MLSD lists directories only, and its argument is a name (RFC 3659 §7.1).
     let directories_only = verb == "MLSD";
     let pattern = listing::pattern(argument.as_deref()).filter(|_| !directories_only);
-    let path = resolve_or_here(session, argument)?;
+    let path = resolve_or_here(session, argument.clone())?;
     let selection = listing::select(view, &path, pattern)
         .await
         .map_err(refused(&session.visit, verb, &path))?;
@@ -214,12 +243,22 @@ async fn prepare_listing(
         return Err(Stop::Refused(Reply::new(501, "Not a directory")));
     }
     let directory = selection.directory;
+    // A file and the matches of a pattern have nothing below them.
+    let tree = session.shared.limits.recursive_listing;
+    let tree = tree.filter(|_| recursive && !selection.is_file && directory == path);
+    let lines = match tree {
+        Some(bounds) => {
+            let (view, called) = (Arc::clone(view), argument.as_deref());
+            recursive::lines(view, directory, called, selection.entries, line, bounds)
+        }
+        None => selection
+            .entries
+            .map(move |entry| Ok(line(&entry?, &directory)))
+            .boxed(),
+    };
     let charset = session.charset();
-    let line = Box::new(move |entry: &Entry| charset::encode(line(entry, &directory), charset));
-    let source = Source::Listing(Rows {
-        entries: selection.entries,
-        line,
-    });
+    let lines = lines.map_ok(move |line| charset::encode(line, charset));
+    let source = Source::Listing(Rows(lines.boxed()));
     Ok(Prepared {
         verb,
         path,

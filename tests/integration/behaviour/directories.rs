@@ -13,7 +13,7 @@ rows! {
     o12_a_file_and_a_directory_of_one_name: "`x` beside `x/y`: one name, one rule",
     o13_rmd_of_a_full_directory: "RMD only of empty directories",
     o14_list_of_a_file: "LIST and NLST of one file",
-    o15_list_options: "LIST -la, -R: options are dropped, -R lists one directory",
+    o15_list_options: "LIST -la: options are dropped; LIST -R lists all below, within bounds",
     o16_wildcards: "wildcards in the last segment",
     o17_hidden_files: "`.name` is shown, a running upload is not",
     o18_nlst_names: "NLST gives names, NLST dir gives dir/names",
@@ -132,10 +132,23 @@ fn o14_list_of_a_file(bench: &mut Bench<'_>) -> Cell {
 fn o15_list_options(bench: &mut Bench<'_>) -> Cell {
     bench.put("d/deep", b"x");
     bench.put("file", b"content");
+    bench.put("d/e/deeper", b"xy");
     let plain = bench.listed("LIST");
-    for line in ["LIST -la", "LIST -R", "LIST -alR"] {
+    for line in ["LIST -la", "LIST -a -l"] {
         assert_eq!(bench.listed(line), plain, "{line}");
     }
+    let mut shown = Vec::new();
+    for line in bench.listed("LIST -R") {
+        let name = line.rsplit(' ').next().unwrap_or_default();
+        shown.push(name.to_owned());
+    }
+    // In each directory a store has its own order.
+    shown[1..3].sort();
+    shown[5..7].sort();
+    let all = [
+        ".:", "d", "file", "", "./d:", "deep", "e", "", "./d/e:", "deeper",
+    ];
+    assert_eq!(shown, all);
     Cell::Yes
 }
 
@@ -215,15 +228,19 @@ fn o24_many_entries(bench: &mut Bench<'_>) -> Cell {
     // More than two pages of a thousand.
     let all: Vec<String> = (0..2_100).map(|n| format!("{n:05}")).collect();
     bench.put_empty(&all);
-    let mut data = bench.raw.open_data();
-    let begin = Instant::now();
-    bench.raw.expect("NLST", 150);
-    data.handshake().unwrap();
-    data.read_some();
-    let first = begin.elapsed();
+    // The best of three: the stand-ins share the machine with each other.
+    let mut first = Duration::MAX;
+    for _ in 0..3 {
+        let mut data = bench.raw.open_data();
+        let begin = Instant::now();
+        bench.raw.expect("NLST", 150);
+        data.handshake().unwrap();
+        data.read_some();
+        first = first.min(begin.elapsed());
+        data.read_all();
+        bench.raw.reply().expect(226);
+    }
     assert!(first < Duration::from_secs(2), "first byte after {first:?}");
-    data.read_all();
-    bench.raw.reply().expect(226);
     assert_eq!(bench.raw.names("NLST"), all);
     Cell::Yes
 }

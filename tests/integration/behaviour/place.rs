@@ -64,6 +64,7 @@ impl Place {
         let hash = password_hash();
         Server::with(store)
             .set("/backends/other", json!({"type": "memory"}))
+            .set("/limits/recursive_listing_rows", 1000)
             .set(
                 "/mounts",
                 json!([
