@@ -120,6 +120,9 @@ pub struct OpenDalBackend {
     pub settings: BucketSettings,
 }
 
+/// Services that have a cargo feature of their name, compiled in or not.
+pub const OPENDAL_FEATURES: [&str; 5] = ["b2", "cos", "obs", "oss", "webhdfs"];
+
 /// Services of OpenDAL that this binary holds besides those with a type of their own, each with its
 /// options. Versioning, presigning and anonymous access are of no use here and left out.
 pub const OPENDAL_SCHEMES: &[(&str, &[&str])] = &[

@@ -43,6 +43,9 @@ pub struct S3Backend {
     pub set_time: SetTime,
     /// Largest object that is copied for a time, in bytes, at most 5 GiB; default 64 MiB.
     pub set_time_bytes: u64,
+    /// Whether listings show the times that clients set, which costs a request for each file; default
+    /// false.
+    pub list_set_times: bool,
 }
 
 /// A key pair for S3.

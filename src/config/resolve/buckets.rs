@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use super::{
     super::{
         AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
-        MemoryBackend, OPENDAL_SCHEMES, OpenDalBackend, SetTime,
+        MemoryBackend, OPENDAL_FEATURES, OPENDAL_SCHEMES, OpenDalBackend, SetTime,
         typed::{self, Table},
         yaml::Node,
     },
@@ -260,7 +260,10 @@ pub(super) fn opendal(table: &Table<'_>) -> Option<OpenDalBackend> {
 
 fn opendal_scheme(table: &Table<'_>) -> Option<(&'static str, &'static [&'static str])> {
     let known: Vec<&str> = OPENDAL_SCHEMES.iter().map(|(scheme, _)| *scheme).collect();
-    let list = known.join(", ");
+    let list = match known.join(", ") {
+        none if none.is_empty() => "none".to_owned(),
+        list => list,
+    };
     if let Some(item) = table.item("scheme") {
         item.words(known.iter().copied());
     }
@@ -280,6 +283,10 @@ fn opendal_scheme(table: &Table<'_>) -> Option<(&'static str, &'static [&'static
         own @ ("s3" | "gcs" | "azblob" | "fs" | "memory") => {
             format!("has a type of its own: write `type: {own}`")
         }
+        left_out if OPENDAL_FEATURES.contains(&left_out) => format!(
+            "{} is not compiled in: it needs the cargo feature {left_out}; compiled in: {list}",
+            text.shown()
+        ),
         other => {
             let hint = typed::nearest(other, &known);
             let hint = hint.map(|scheme| format!("; did you mean `{scheme}`?"));

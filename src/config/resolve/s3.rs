@@ -47,7 +47,7 @@ const CONCURRENT: [(&str, ConcurrentUploads); 2] = [
     ("refuse", ConcurrentUploads::Refuse),
 ];
 
-pub(super) const S3: [&str; 26] = [
+pub(super) const S3: [&str; 27] = [
     "type",
     "bucket",
     "region",
@@ -74,6 +74,7 @@ pub(super) const S3: [&str; 26] = [
     "rename_bytes",
     "set_time",
     "set_time_bytes",
+    "list_set_times",
 ];
 pub(super) const ENCRYPTION: [&str; 3] = ["mode", "kms_key_id", "customer_key"];
 pub(super) const METADATA: [&str; 3] = ["checksums", "uploader", "session"];
@@ -121,11 +122,27 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
     );
     let storage_class = table.optional_text("storage_class", "a storage class such as STANDARD_IA");
     let encryption = encryption(table);
+    if let (Some(S3Encryption::Customer { .. }), Some(Some(endpoint))) = (&encryption, &endpoint)
+        && endpoint.starts_with("http://")
+    {
+        table.error(
+            "endpoint",
+            "expected https://, since `mode: sse-c` sends the key with every request",
+        );
+    }
     let keep = metadata(table);
     let content_type_by_name = table.boolean("content_type_by_name", true);
     let rename_bytes = table.integer("rename_bytes", RENAME_BYTES, 0..=RENAME_BYTES);
     let set_time = table.choice_or("set_time", &TIMES, SetTime::Refuse);
     let set_time_bytes = table.integer("set_time_bytes", SET_TIME_BYTES, 0..=MOST_SET_TIME_BYTES);
+    let list_set_times = table.boolean("list_set_times", false);
+    if list_set_times == Some(true)
+        && set_time
+            .as_ref()
+            .is_some_and(|set| *set != Some(SetTime::Store))
+    {
+        table.error("list_set_times", "belongs to `set_time: copy`");
+    }
     Some(S3Backend {
         bucket: bucket?.value,
         region: region?,
@@ -145,6 +162,7 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
         rename_bytes: rename_bytes?,
         set_time: set_time?,
         set_time_bytes: set_time_bytes?,
+        list_set_times: list_set_times?,
     })
 }
 

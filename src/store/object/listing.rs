@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream, stream::BoxStream};
 use opendal::{Lister, options::ListOptions};
 
 use super::{
-    super::{Entry, ErrorKind, Result, StoreError, Total},
+    super::{Entry, ErrorKind, Kind, Result, StoreError, Total},
     ObjectStore, directory_stat,
     keys::Keys,
 };
@@ -18,6 +18,9 @@ const PAGE: usize = 1000;
 /// Objects held back at most. In a bucket that lists in key order no more than one for each byte of a
 /// key can wait, since all that wait begin the present key.
 const HELD: usize = 1024;
+
+/// Looks at files of one listing at once, where it shows the times that clients set.
+const LOOKS_AT_ONCE: usize = 16;
 
 struct Listing {
     store: ObjectStore,
@@ -113,16 +116,36 @@ pub(super) async fn open(
     }
     let listing = Listing {
         store: store.clone(),
-        directory: path,
+        directory: path.clone(),
         lister,
         first,
         rows: Rows::default(),
         left_out: 0,
     };
-    Ok(stream::try_unfold(listing, |mut listing| async move {
+    let entries = stream::try_unfold(listing, |mut listing| async move {
         Ok(listing.next().await?.map(|entry| (entry, listing)))
-    })
-    .boxed())
+    });
+    if !store.shared.list_set_times {
+        return Ok(entries.boxed());
+    }
+    let store = store.clone();
+    let looked_at = entries.map(move |entry| {
+        let (store, path) = (store.clone(), path.clone());
+        async move { look_at(&store, &path, entry?).await }
+    });
+    Ok(looked_at.buffered(LOOKS_AT_ONCE).boxed())
+}
+
+/// The entry as STAT sees it: a page of a listing has no metadata of clients in it.
+async fn look_at(store: &ObjectStore, directory: &str, mut entry: Entry) -> Result<Entry> {
+    if entry.stat.kind == Kind::File {
+        let path = format!("{directory}{}", entry.name);
+        // What is gone by now was there when it was listed.
+        if let Some(metadata) = store.head("list", &path).await? {
+            entry.stat = store.file_stat(&metadata);
+        }
+    }
+    Ok(entry)
 }
 
 /// Bytes and number of all objects below a directory, without a look at each of its directories: a
@@ -205,7 +228,7 @@ impl Listing {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::super::Kind, *};
+    use super::*;
 
     /// Runs keys through pages of `page` entries as OpenDAL gives them: prefixes first.
     fn rows(keys: &[&str], page: usize) -> (Vec<(String, Kind)>, usize) {

@@ -161,6 +161,20 @@ impl Lab {
         })
     }
 
+    /// The same bucket with other settings.
+    pub(super) fn changed(&self, change: impl FnOnce(&mut S3Backend)) -> Self {
+        let mut s3 = self.s3.clone().expect("an S3 store");
+        change(&mut s3);
+        Self {
+            name: self.name,
+            store: Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()),
+            directory: self.directory.clone(),
+            s3: Some(s3),
+            _files: TempDir::new().unwrap(),
+            server: None,
+        }
+    }
+
     pub(super) fn store(&self) -> &dyn Store {
         self.store.as_ref()
     }
@@ -288,6 +302,7 @@ fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &s
         rename_bytes: 5 << 40,
         set_time: SetTime::Refuse,
         set_time_bytes: 5 << 30,
+        list_set_times: false,
     }
 }
 

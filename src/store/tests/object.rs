@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -510,6 +510,7 @@ async fn a_time_is_kept_as_metadata() {
             format!("print(s3.head_object(Bucket=bucket, Key='{name}')['Metadata']['mtime'])");
         assert_eq!(lab.script(&type_).await, "1000000000");
     }
+    lists_times(&lab, time).await;
     put(store, "huge", &bytes(8 << 20)).await;
     fails_with(
         store.set_modified(&key("huge"), time).await,
@@ -525,6 +526,34 @@ async fn a_time_is_kept_as_metadata() {
         store.stat(&key("small")).await.unwrap().modified,
         Some(time)
     );
+}
+
+/// A listing shows the bucket's own times without a look at any file, or the clients' with one at each.
+async fn lists_times(lab: &Lab, time: SystemTime) {
+    let times = async |store: &dyn Store| {
+        let entries = store.list(&key("")).await.unwrap();
+        let mut entries: Vec<_> = entries.try_collect().await.unwrap();
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        let times = entries.into_iter();
+        let times = times.map(|entry| (entry.name, entry.stat.modified == Some(time)));
+        times.collect::<Vec<_>>()
+    };
+    put(lab.store(), "plain", &bytes(1)).await;
+    let all = |shown: bool| {
+        [("large", shown), ("plain", false), ("small", shown)]
+            .map(|(name, shown)| (name.to_owned(), shown))
+    };
+    for asked in [false, true] {
+        let meter = Arc::new(Meter::default());
+        let listing = lab.changed(|s3| s3.list_set_times = asked);
+        let (store, _proxy) = listing.behind_proxy(|up| metered(up, meter.clone())).await;
+        assert_eq!(times(store.as_ref()).await, all(asked));
+        let requests = meter.requests();
+        let heads = requests
+            .iter()
+            .filter(|request| request.starts_with("HEAD "));
+        assert_eq!(heads.count(), if asked { 3 } else { 0 }, "{requests:?}");
+    }
 }
 
 #[tokio::test]
