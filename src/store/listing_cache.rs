@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tokio::time::Instant;
 
-use super::{Entry, PartSizes, Result, Stat, Store, Upload};
+use super::{Entry, PartSizes, Result, Stat, Store, Upload, transfer::Progress};
 use crate::access::StoreKey;
 
 /// Most entries of a listing that is kept.
@@ -203,6 +203,10 @@ impl Upload for Forgetting {
 
     fn keeps_part_back(&self) -> bool {
         self.upload.keeps_part_back()
+    }
+
+    fn hashed_by(&mut self, progress: Arc<Progress>) {
+        self.upload.hashed_by(progress);
     }
 
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {

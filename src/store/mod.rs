@@ -48,6 +48,7 @@ pub use self::memory::MemoryStore;
 pub use self::object::ObjectStore;
 pub use self::quota::{Quotas, Total};
 pub use self::stores::Stores;
+use self::transfer::Progress;
 pub use self::view::{About, AppendFrom, View};
 pub use self::watched::{LastResults, Watched};
 use crate::{
@@ -88,7 +89,8 @@ fn unftp(backend: &GcsBackend, timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
 
 #[cfg(not(feature = "unftp-sbe-gcs"))]
 fn unftp(_backend: &GcsBackend, _timeouts: &Timeouts) -> Result<Arc<dyn Store>> {
-    let problem = "this binary was built without the driver unftp-sbe-gcs";
+    let problem =
+        "this binary was built without the cargo feature unftp-sbe-gcs, which the driver needs";
     Err(StoreError::with_source(
         ErrorKind::Unsupported,
         "open",
@@ -426,6 +428,12 @@ pub trait Upload: Send {
     /// Whether the store holds each part in memory until the next one comes.
     fn keeps_part_back(&self) -> bool {
         false
+    }
+
+    /// The SHA-256 of all that comes from now on is computed by `progress` and stands there at the commit,
+    /// so that it need not be computed again. Called before the first part, if at all.
+    fn hashed_by(&mut self, progress: Arc<Progress>) {
+        drop(progress);
     }
 
     /// Adds one part that more bytes follow: chunks that together hold exactly the bytes that

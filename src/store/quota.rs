@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ErrorKind, PartSizes, Result, Stat, StoreError, Stores, Upload};
+use super::{ErrorKind, PartSizes, Result, Stat, StoreError, Stores, Upload, transfer::Progress};
 use crate::{
     access::{Quota, StoreKey, Tree},
     shutdown::Drain,
@@ -412,6 +412,10 @@ impl Upload for Metered {
 
     fn keeps_part_back(&self) -> bool {
         self.upload.keeps_part_back()
+    }
+
+    fn hashed_by(&mut self, progress: Arc<Progress>) {
+        self.upload.hashed_by(progress);
     }
 
     /// Refused before the store sees the part; the caller then aborts.

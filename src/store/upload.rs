@@ -69,6 +69,8 @@ pub struct Deadlines {
 /// What the writer task is told. A channel that closes without [`Order::Commit`] means an interruption.
 #[derive(Debug)]
 enum Order {
+    /// The reading side hashes what comes.
+    Hashed(Arc<Progress>),
     /// Write this part; more bytes follow.
     Part(Vec<Bytes>),
     /// Write what is left, which may be nothing, and make it visible.
@@ -120,6 +122,10 @@ impl Incoming {
         let Self { feed, mut outcome } = self;
         // Dropped before `feed`, whose end the writer takes for an interruption.
         let mut gathered = Gathered::new(&feed.leftover);
+        if progress.hashes() {
+            // The first order of all; a writer that has ended already says why in its outcome.
+            let _ = feed.orders.send(Order::Hashed(Arc::clone(progress))).await;
+        }
         let filled = tokio::select! {
             biased;
             cancelled = progress.cancelled() => Err(cancelled),
@@ -289,6 +295,7 @@ async fn carry_out(
 ) -> Result<Stat> {
     while let Some(order) = inbox.recv().await {
         match order {
+            Order::Hashed(progress) => upload.hashed_by(progress),
             Order::Part(part) => {
                 if let Err(error) = upload.write(part).await {
                     // What follows the missing part is of no use.

@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 
 use super::{
     Abilities, Entry, ErrorKind, NewFile, PartSizes, Result, Stat, Store, StoreError, Swept, Total,
-    Upload,
+    Upload, transfer::Progress,
 };
 use crate::{
     access::StoreKey,
@@ -291,6 +291,10 @@ impl Upload for WatchedUpload {
 
     fn keeps_part_back(&self) -> bool {
         self.upload.keeps_part_back()
+    }
+
+    fn hashed_by(&mut self, progress: Arc<Progress>) {
+        self.upload.hashed_by(progress);
     }
 
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::harness::{
     Blocks, Curl, Link, Mode, Raw, Server, Store, Version, bytes, same_bytes, until,
 };
@@ -143,6 +145,46 @@ fn two_hundred_killed_uploads_leave_nothing_and_two_hundred_more_are_whole() {
 #[ignore = "minutes long and gigabytes large: ./tests/soak"]
 fn four_gibibytes_up_and_down_stay_below_150_mebibytes_resident() {
     memory(4 << 10);
+}
+
+/// CPU time of the server for one upload to S3.
+fn cost_of_upload(mebibytes: u64, object: bool, trail: bool) -> f64 {
+    let store = Store::s3();
+    let checksums: &[&str] = if object { &["sha256"] } else { &[] };
+    let server = Server::with(&store)
+        .set("/log/level", "info")
+        .set("/backends/main/metadata", json!({"checksums": checksums}))
+        .set("/audit", json!({"file": "audit.jsonl", "sha256": trail}))
+        .start();
+    let link = Link::new(&server, Mode::Explicit, Version::Tls13);
+    let before = server.cpu_time();
+    let mut upload = upload_from_pipe(&link, "file");
+    let mut pipe = upload.stdin.take().unwrap();
+    Blocks::new(4, mebibytes).write_to(&mut pipe).unwrap();
+    drop(pipe);
+    assert!(upload.wait().unwrap().success());
+    server.cpu_time().as_secs_f64() - before.as_secs_f64()
+}
+
+/// SHA-256 for the object and for the audit trail is one computation, not two.
+#[test]
+#[ignore = "gigabytes large: ./tests/soak"]
+fn sha256_of_an_upload_is_computed_once() {
+    const MEBIBYTES: u64 = 1 << 10;
+    // The best of three: nothing else takes less time than it needs.
+    let cost = |object, trail| {
+        let costs = (0..3).map(|_| cost_of_upload(MEBIBYTES, object, trail));
+        costs.fold(f64::INFINITY, f64::min)
+    };
+    let [none, object, trail, both] =
+        [(false, false), (true, false), (false, true), (true, true)].map(|(o, t)| cost(o, t));
+    let (one, two) = (object.max(trail) - none, object + trail - 2.0 * none);
+    println!(
+        "CPU seconds for 1 GiB: {none:.2} without SHA-256, {object:.2} for the object, {trail:.2} for the \
+         trail, {both:.2} for both; SHA-256 {one:.2} once, {two:.2} twice, {:.2} for both",
+        both - none
+    );
+    assert!(both - none < f64::midpoint(one, two), "computed twice");
 }
 
 /// All connected before the first of them sends a byte, then all at once.

@@ -87,6 +87,8 @@ struct Shared {
     /// One look with all its retries.
     deadline: Duration,
     set_time: SetTime,
+    /// A listing asks each file for the time that a client set.
+    list_set_times: bool,
 }
 
 impl ObjectStore {
@@ -103,6 +105,7 @@ impl ObjectStore {
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
                 set_time: backend.set_time,
+                list_set_times: backend.list_set_times,
             }),
         })
     }
@@ -143,6 +146,7 @@ impl ObjectStore {
                 keys: Keys::new(&settings.root)?.of_azure(dialect == Dialect::Azblob),
                 deadline: timeouts.store,
                 set_time: settings.set_time,
+                list_set_times: false,
             }),
         })
     }

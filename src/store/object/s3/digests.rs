@@ -4,6 +4,8 @@
 //! first byte, so there they become tags, where the store has tags; each with the `ETag` of the object
 //! that it is of, so that it is never taken for that of another.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::{
     operation::head_object::HeadObjectOutput,
     types::{Tag, Tagging},
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Checksum,
-    store::{Hasher, Result},
+    store::{Hasher, Result, transfer::Progress},
 };
 
 /// Bytes hashed between two looks at other tasks: well below a millisecond of work.
@@ -27,24 +29,43 @@ const SLICE_BYTES: usize = 64 << 10;
 const TAG: &str = "causeway-";
 
 /// Digests of content that passes in order.
-pub(super) struct Digests(Vec<(Checksum, Hasher)>);
+pub(super) struct Digests {
+    computed: Vec<(Checksum, Hasher)>,
+    /// Who computes SHA-256 of the same bytes anyway.
+    sha256: Option<Arc<Progress>>,
+}
 
 impl Digests {
     pub(super) fn new(checksums: &[Checksum]) -> Self {
         let hashers = checksums.iter();
-        Self(
-            hashers
+        Self {
+            computed: hashers
                 .map(|checksum| (*checksum, Hasher::new(*checksum)))
                 .collect(),
-        )
+            sha256: None,
+        }
+    }
+
+    /// Takes SHA-256, if it is wanted, from `progress` in the end instead of computing it.
+    pub(super) fn leave_sha256_to(&mut self, progress: Arc<Progress>) {
+        let wanted = self.computed.len();
+        self.computed
+            .retain(|(checksum, _)| *checksum != Checksum::Sha256);
+        if self.computed.len() < wanted {
+            self.sha256 = Some(progress);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.computed.is_empty() && self.sha256.is_none()
     }
 
     pub(super) async fn update(&mut self, chunks: &[Bytes]) {
-        if self.0.is_empty() {
+        if self.computed.is_empty() {
             return;
         }
         for slice in chunks.iter().flat_map(|chunk| chunk.chunks(SLICE_BYTES)) {
-            for (_, hasher) in &mut self.0 {
+            for (_, hasher) in &mut self.computed {
                 hasher.update(slice);
             }
             tokio::task::yield_now().await;
@@ -52,9 +73,12 @@ impl Digests {
     }
 
     pub(super) fn into_metadata(self) -> impl Iterator<Item = (String, String)> {
-        self.0
+        let sha256 = self.sha256.and_then(|progress| progress.sha256());
+        self.computed
             .into_iter()
-            .map(|(checksum, hasher)| (checksum.name().to_owned(), hasher.finish()))
+            .map(|(checksum, hasher)| (checksum, hasher.finish()))
+            .chain(sha256.map(|digest| (Checksum::Sha256, digest)))
+            .map(|(checksum, digest)| (checksum.name().to_owned(), digest))
     }
 }
 
@@ -62,7 +86,7 @@ impl S3 {
     /// Keeps the digests of a multipart object, if they can be kept. The file is whole without them, so
     /// a failure is only logged.
     pub(super) async fn keep_digests(&self, path: &str, version: &str, digests: Digests) {
-        if !self.switches().object_tags || digests.0.is_empty() {
+        if !self.switches().object_tags || digests.is_empty() {
             return;
         }
         let tags = digests.into_metadata().map(|(name, digest)| {
@@ -171,4 +195,44 @@ fn is_digest(checksum: Checksum, text: &str) -> bool {
         Checksum::Sha512 => 128,
     };
     text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "a" is known; what `progress` has seen is "b", so that one tells who computed.
+    #[tokio::test]
+    async fn sha256_is_left_to_who_computes_it_anyway() {
+        let digest = |checksum, text: &[u8]| {
+            let mut hasher = Hasher::new(checksum);
+            hasher.update(text);
+            (checksum.name().to_owned(), hasher.finish())
+        };
+        let both = [Checksum::Sha256, Checksum::Crc32];
+        for (wanted, hashes, expected) in [
+            (
+                &both[..],
+                true,
+                vec![digest(both[1], b"a"), digest(both[0], b"b")],
+            ),
+            (
+                &both[..],
+                false,
+                vec![digest(both[0], b"a"), digest(both[1], b"a")],
+            ),
+            (&both[1..], true, vec![digest(both[1], b"a")]),
+            (&[], true, vec![]),
+        ] {
+            let mut digests = Digests::new(wanted);
+            if hashes {
+                let progress = Progress::new(true);
+                progress.moved(b"b");
+                digests.leave_sha256_to(Arc::new(progress));
+            }
+            assert_eq!(digests.is_empty(), wanted.is_empty());
+            digests.update(&[Bytes::from_static(b"a")]).await;
+            assert_eq!(digests.into_metadata().collect::<Vec<_>>(), expected);
+        }
+    }
 }

@@ -30,7 +30,7 @@ use crate::{
     access::StoreKey,
     store::{
         Base, ErrorKind, Kind, NewFile, PartSizes, Result, Stat, StoreError, Upload,
-        object::ObjectStore,
+        object::ObjectStore, transfer::Progress,
     },
 };
 
@@ -437,6 +437,12 @@ impl S3Upload {
 impl Upload for S3Upload {
     fn part_sizes(&self) -> PartSizes {
         self.sizes
+    }
+
+    fn hashed_by(&mut self, progress: Arc<Progress>) {
+        if let Some(digests) = &mut self.digests {
+            digests.leave_sha256_to(progress);
+        }
     }
 
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
