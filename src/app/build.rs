@@ -1,7 +1,7 @@
 //! From a configuration to what sessions begin with: [`Serving`]. For the start, and for a reload,
 //! which keeps whatever its settings leave alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -17,6 +17,9 @@ use crate::{
     shutdown::Drain,
     store::{self, Budget, Quotas, Stores},
 };
+
+/// How long a login waits at most until its home directory is made.
+const HOME: Duration = Duration::from_secs(10);
 
 /// What outlives every reload.
 #[derive(Clone, Debug)]
@@ -220,6 +223,7 @@ fn share(
             quotas: quotas(config, lasting, last),
             stores: Arc::new(Stores::new(stores, config.limits.rename_bytes)),
             resume: config.uploads.resume,
+            home: (config.timeouts.store.min(config.timeouts.reply) / 2).min(HOME),
         }),
         profiles: config.profiles.clone(),
         timeouts: config.timeouts.clone(),

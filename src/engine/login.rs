@@ -7,10 +7,11 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 use unftp_core::auth::{
     AuthenticationError, Authenticator, Credentials, Principal, UserDetailError, UserDetailProvider,
 };
@@ -34,6 +35,8 @@ pub struct Surroundings {
     pub quotas: Arc<Quotas>,
     /// Interrupted uploads are kept.
     pub resume: bool,
+    /// How long a login waits for its home directory to be made: below the deadline of its reply.
+    pub home: Duration,
 }
 
 impl Surroundings {
@@ -132,7 +135,13 @@ impl Authenticator for Login {
         let surroundings = &self.surroundings;
         let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume)
             .held_to(&surroundings.quotas);
-        view.prepare_home().await;
+        // A store that does not answer keeps nobody from logging in; its error comes with the first command.
+        if timeout(surroundings.home, view.prepare_home())
+            .await
+            .is_err()
+        {
+            tracing::warn!("home directory could not be made: the store does not answer in time");
+        }
         self.exchange.log_in(Arc::new(view));
         Ok(principal)
     }
