@@ -8,8 +8,24 @@ use crate::config::{Log, LogFormat};
 
 /// Libraries that log names and paths of their own making; libunftp's spans carry raw arguments.
 const SILENT: [&str; 3] = ["libunftp=off", "slog_stdlog=off", "unftp_core=off"];
-/// Libraries that are talkative; rustls warns of each client that sends an address as server name.
-const QUIET: [&str; 4] = ["opendal=warn", "hyper=warn", "reqwest=warn", "rustls=error"];
+/// Libraries that are talkative, or tell the headers of requests; rustls warns of each client that sends an
+/// address as server name, and the verifier of each try of a request, whose error is told anyway.
+const QUIET: [&str; 14] = [
+    "opendal=warn",
+    "hyper=warn",
+    "reqwest=warn",
+    "rustls=error",
+    "rustls_platform_verifier=off",
+    "aws_runtime=warn",
+    "aws_sdk_s3=warn",
+    "aws_sigv4=warn",
+    "aws_smithy_runtime=warn",
+    "aws_smithy_runtime_api=warn",
+    "reqsign_aws_v4=warn",
+    "reqsign_azure_storage=warn",
+    "reqsign_core=warn",
+    "reqsign_google=warn",
+];
 
 /// Starts logging to standard error. `RUST_LOG` overrides the configured level for those who debug.
 ///

@@ -64,9 +64,13 @@ async fn by_service(
     }
 }
 
-/// Azurite 3 answers Put Block From URL with 501. OpenDAL keeps the status only as text.
+/// Azurite 3 answers Put Block From URL with 501. The source of a block is named by a URL with a signature,
+/// which cannot be made from a token of Entra ID (reqsign 3: all identities but a key or a SAS). OpenDAL
+/// keeps both only as text.
 fn not_implemented(error: &opendal::Error) -> bool {
-    error.kind() == opendal::ErrorKind::Unsupported || error.to_string().contains("status: 501")
+    const SAID: [&str; 2] = ["status: 501", "BearerToken can't be used in query string"];
+    let text = error.to_string();
+    error.kind() == opendal::ErrorKind::Unsupported || SAID.iter().any(|said| text.contains(said))
 }
 
 /// Reads the object and writes it again, pinned to one version where the store can.

@@ -136,9 +136,20 @@ fn service(backend: &S3Backend) -> S3 {
     if backend.virtual_host_style {
         service = service.enable_virtual_host_style();
     }
-    if let S3Encryption::Customer { key } = &backend.encryption {
-        service = service.server_side_encryption_with_customer_key("AES256", key.bytes());
-    }
+    // For the markers of directories, which it writes, and for what SSE-C must be told with every look.
+    service = match &backend.encryption {
+        S3Encryption::None => service,
+        S3Encryption::S3 => service.server_side_encryption_with_s3_key(),
+        S3Encryption::Kms { key_id: None } => {
+            service.server_side_encryption_with_aws_managed_kms_key()
+        }
+        S3Encryption::Kms {
+            key_id: Some(key_id),
+        } => service.server_side_encryption_with_customer_managed_kms_key(key_id),
+        S3Encryption::Customer { key } => {
+            service.server_side_encryption_with_customer_key("AES256", key.bytes())
+        }
+    };
     if let Some(credentials) = &backend.credentials {
         // What the operator wrote is all there is: no environment, no profile, no instance metadata.
         service = service

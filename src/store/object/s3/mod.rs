@@ -22,8 +22,8 @@ use std::{sync::Arc, time::Duration};
 use aws_sdk_s3::{
     Client, Config,
     config::{
-        BehaviorVersion, Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        SharedCredentialsProvider, StalledStreamProtectionConfig,
+        BehaviorVersion, Builder, IdentityCache, Region, RequestChecksumCalculation,
+        ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
         retry::{RetryConfig, RetryPartition, TokenBucket},
         timeout::TimeoutConfig,
     },
@@ -52,6 +52,10 @@ const MOST_PARTS: usize = 10_000;
 const PARTS_PER_SIZE: usize = 1000;
 /// Uploads that read the first bytes of an old object at once: these are not in the budget.
 const OLD_BYTES_AT_ONCE: usize = 4;
+
+/// Credentials that end within this are replaced before a request is signed with them. The SDK takes up to
+/// half of it off by chance, so that what is left is what OpenDAL demands: two minutes.
+const FRESH: Duration = Duration::from_mins(4);
 
 /// A bucket, through the SDK.
 #[derive(Debug)]
@@ -94,6 +98,12 @@ impl S3 {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(backend.region.clone()))
             .credentials_provider(credentials)
+            .identity_cache(
+                IdentityCache::lazy()
+                    .load_timeout(timeouts.store / 4)
+                    .buffer_time(FRESH)
+                    .build(),
+            )
             .http_client(Http(transport.for_moves.clone()))
             .force_path_style(!backend.virtual_host_style)
             // Ours are set where the store is known to check them.
