@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# A real S3 server for the tests: the Ceph RADOS gateway with one monitor and one in-memory OSD.
+# A real S3 server for the tests: the Ceph RADOS gateway with one monitor and one OSD.
 #
-#   rgw.sh start DIR   fresh and empty, on free loopback ports; prints ENDPOINT,ACCESS_KEY_ID,SECRET
-#   rgw.sh stop DIR    ends the processes that start began, and only those
+#   rgw.sh start DIR        fresh and empty, on free loopback ports; prints ENDPOINT,ACCESS_KEY_ID,SECRET
+#   rgw.sh start DIR disk   the same with its objects in a sparse file in DIR, not in memory
+#   rgw.sh stop DIR         ends the processes that start began, and only those
 #
 # Needs the Debian packages radosgw, ceph-mon, ceph-osd, ceph-common and jq. Up in about 20 seconds.
 set -euo pipefail
@@ -11,15 +12,17 @@ readonly access_key_id=AKID secret_access_key=SECRETSECRET
 
 main() {
     case "${1:-} $#" in
-    "start 2") start "$2" ;;
+    "start 2") start "$2" memory ;;
+    "start 3") start "$2" "$3" ;;
     "stop 2") stop "$2" ;;
-    *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 }
 
 start() {
     mkdir -p "$1"
     directory=$(realpath "$1")
+    kept_on=$2
     cd "$directory"
     mkdir mon osd rgw log socket
     read -r port monitor_v2 monitor_v1 < <(free_ports)
@@ -155,8 +158,7 @@ mon data = $directory/mon
 mon addr = 127.0.0.1
 [osd]
 osd data = $directory/osd
-osd objectstore = memstore
-memstore device bytes = 12G
+$(osd_store)
 osd max object name len = 1024
 osd memory target = 1500000000
 osd class load list = *
@@ -170,12 +172,37 @@ rgw enable usage log = false
 rgw num rados handles = 1
 rgw thread pool size = 64
 rgw enable ops log = false
+# A key of the testing backend, for SSE-KMS; SSE-C without TLS between a front and the gateway.
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = testkey=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
+rgw crypt require ssl = false
 # Objects live in memory: give that of deleted ones back at once instead of after two hours.
 rgw enable gc threads = true
 rgw gc obj min wait = 1
 rgw gc processor period = 5
 rgw gc processor max time = 5
 CONF
+}
+
+# Where the OSD keeps objects.
+osd_store() {
+    case "$kept_on" in
+    memory)
+        echo "osd objectstore = memstore"
+        echo "memstore device bytes = 12G"
+        ;;
+    disk)
+        echo "osd objectstore = bluestore"
+        echo "bluestore block create = true"
+        echo "bluestore block size = 45G"
+        # The file lies on a disk that others use: space that was written once is used again.
+        echo "bluestore fsck on mount = false"
+        ;;
+    *)
+        echo "expected memory or disk, found $kept_on" >&2
+        return 1
+        ;;
+    esac
 }
 
 main "$@"
