@@ -10,10 +10,10 @@ use std::{
 use base64ct::{Base64, Encoding as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::Sha256;
 
 use crate::harness::{
-    Raw, Receiver, Request, Server, Store, Version, bytes, on_each_store, run_to_end, until,
+    Raw, Receiver, Request, Server, Store, Version, bytes, on_each_store, run_to_end, sha256, until,
 };
 
 on_each_store!(audit_line_of_every_deed_follows_the_schema);
@@ -35,10 +35,6 @@ fn audit(server: &Server, least: usize) -> Vec<Value> {
         }
         Err(text)
     })
-}
-
-fn sha256(content: &[u8]) -> String {
-    hex::encode(Sha256::digest(content))
 }
 
 /// Something of everything; the replies that carry a reference: of the cut upload, of the refusal.

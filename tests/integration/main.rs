@@ -14,6 +14,8 @@ mod harness;
 mod admin;
 /// How a control connection becomes TLS, by AUTH or at once, and what cannot be smuggled around it.
 mod auth;
+/// Renames on Azure, by the service itself.
+mod azure_copy;
 /// Operations on every backend: the table of docs/storage.md.
 mod behaviour;
 /// `causeway check` on real stores.
@@ -36,6 +38,8 @@ mod deploy;
 mod dialogues;
 /// The end of a server under load, and what systemd hears of its life.
 mod drain;
+/// Encryption and storage class of objects, and private authorities.
+mod encryption;
 /// A store of which every tenth request fails.
 mod faulty_store;
 /// Grants, quotas, own trees and conditions of users, and their files.
@@ -50,6 +54,8 @@ mod hook;
 mod hostile;
 /// The audit trail and the webhooks.
 mod journal;
+/// Credentials of a cloud's own services.
+mod keyless;
 /// Listings of a million keys.
 mod large_listings;
 /// Users of an LDAP directory.
@@ -78,6 +84,8 @@ mod passive;
 mod profiles;
 /// PROXY headers of a load balancer, on control and data connections.
 mod proxy;
+/// LIST -R and its bounds.
+mod recursive_listing;
 /// Files that change while the server runs.
 mod reload;
 /// Several replicas that count together.

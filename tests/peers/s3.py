@@ -1,13 +1,14 @@
-"""Looks into a bucket behind the server's back: one JSON request a line, one JSON answer a line.
+"""Looks into a bucket behind the server's back, see answers.py.
 
     s3.py ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY BUCKET
 """
 
-import json
+import base64
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
+from answers import serve
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -38,9 +39,19 @@ def uploads():
     return [(item["Key"], item["UploadId"]) for page in pages for item in page.get("Uploads", [])]
 
 
-def put(key, file):
+def put(key, file, storage_class=None):
+    more = {"StorageClass": storage_class} if storage_class else {}
     with open(file, "rb") as body:
-        s3.put_object(Bucket=bucket, Key=key, Body=body)
+        s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
+
+
+def head(key, customer_key):
+    more = {}
+    if customer_key:
+        more = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": base64.b64decode(customer_key)}
+    found = s3.head_object(Bucket=bucket, Key=key, **more)
+    shown = ("ServerSideEncryption", "SSEKMSKeyId", "SSECustomerAlgorithm", "StorageClass")
+    return {name: found[name] for name in shown if name in found}
 
 
 def put_empty(keys):
@@ -99,9 +110,10 @@ def destroy():
     s3.delete_bucket(Bucket=bucket)
 
 
-actions = {
+serve({
     "create": lambda: s3.create_bucket(Bucket=bucket) and None,
     "put": put,
+    "head": head,
     "put_empty": put_empty,
     "get": get,
     "list": keys,
@@ -111,11 +123,4 @@ actions = {
     "allow_all_but": allow_all_but,
     "remove_all": remove_all,
     "destroy": destroy,
-}
-for line in sys.stdin:
-    request = json.loads(line)
-    try:
-        answer = {"ok": actions[request.pop("do")](**request)}
-    except Exception as error:  # the test that asked shows it
-        answer = {"error": repr(error)}
-    print(json.dumps(answer), flush=True)
+})

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use sha2::{Digest as _, Sha256};
+
 /// Pseudo-random bytes; equal seeds give equal bytes.
 pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -18,6 +20,11 @@ pub(crate) fn bytes(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
 }
 
 /// A file of `count` blocks of 1 MiB: one random block, numbered at its head, so that gigabytes cost

@@ -4,6 +4,7 @@
 //! `std::fs` or by boto3, and TLS is spoken by clients that do not share its configuration.
 
 mod authority;
+mod cloud;
 mod content;
 mod data;
 mod deadline;
@@ -21,7 +22,8 @@ mod tls;
 
 pub(crate) use self::{
     authority::{Authority, Identity},
-    content::{Blocks, bytes, same_bytes},
+    cloud::{Cloud, Peer, TlsFront},
+    content::{Blocks, bytes, same_bytes, sha256},
     data::{Data, End},
     deadline::until,
     faulty::{Fault, FaultyGateway},

@@ -33,6 +33,8 @@ pub(crate) enum Store {
 pub(crate) struct Bucket {
     /// The backend's section of the configuration.
     backend: Value,
+    /// What the environment says of its server.
+    peer: String,
     helper: Mutex<Helper>,
     downloads: TempDir,
 }
@@ -103,9 +105,11 @@ impl Store {
         )
     }
 
+    /// `arguments` of the helper: what is known of the server, and the bucket's name.
     fn bucket(helper: &str, arguments: &[&str], backend: Value) -> Self {
         let bucket = Bucket {
             backend,
+            peer: arguments[..arguments.len() - 1].join(","),
             helper: Mutex::new(Helper::start(helper, arguments)),
             downloads: TempDir::new().unwrap(),
         };
@@ -122,12 +126,10 @@ impl Store {
         }
     }
 
-    /// Where the S3 server of a bucket answers.
+    /// Where the server of a bucket answers.
     pub(crate) fn endpoint(&self) -> String {
-        match self {
-            Self::Local(_) | Self::Memory => panic!("only a bucket has an endpoint"),
-            Self::Bucket(bucket) => bucket.backend["endpoint"].as_str().unwrap().to_owned(),
-        }
+        let endpoint = &self.only_bucket().backend["endpoint"];
+        endpoint.as_str().unwrap().to_owned()
     }
 
     /// The directory of a local store.
@@ -159,6 +161,43 @@ impl Store {
                 fs::write(&file, content).unwrap();
                 bucket.ask(&json!({"do": "put", "key": key(path), "file": file}));
             }
+        }
+    }
+
+    /// Puts an object of a storage class there.
+    pub(crate) fn put_in_class(&self, path: &str, content: &[u8], class: &str) {
+        let bucket = self.only_bucket();
+        let file = bucket.downloads.path().join("put");
+        fs::write(&file, content).unwrap();
+        bucket.ask(&json!({"do": "put", "key": key(path), "file": file, "storage_class": class}));
+    }
+
+    /// What S3 says of an object beside its content, asked with the customer's key of SSE-C or without.
+    pub(crate) fn head(&self, path: &str, customer_key: Option<&str>) -> Value {
+        self.try_head(path, customer_key)
+            .unwrap_or_else(|why| panic!("{path}: {why}"))
+    }
+
+    /// The same, or the error that S3 answers.
+    pub(crate) fn try_head(&self, path: &str, customer_key: Option<&str>) -> Result<Value, String> {
+        let request = json!({"do": "head", "key": key(path), "customer_key": customer_key});
+        let mut helper = self.only_bucket().helper.lock().unwrap();
+        let mut answer = helper.send(&request).unwrap();
+        match answer["error"].as_str() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(answer["ok"].take()),
+        }
+    }
+
+    /// What the script of its server in `tests/lab` printed.
+    pub(crate) fn credentials(&self) -> String {
+        self.only_bucket().peer.clone()
+    }
+
+    fn only_bucket(&self) -> &Bucket {
+        match self {
+            Self::Local(_) | Self::Memory => panic!("only a bucket has this"),
+            Self::Bucket(bucket) => bucket,
         }
     }
 
