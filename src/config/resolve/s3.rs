@@ -136,11 +136,7 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
     let set_time = table.choice_or("set_time", &TIMES, SetTime::Refuse);
     let set_time_bytes = table.integer("set_time_bytes", SET_TIME_BYTES, 0..=MOST_SET_TIME_BYTES);
     let list_set_times = table.boolean("list_set_times", false);
-    if list_set_times == Some(true)
-        && set_time
-            .as_ref()
-            .is_some_and(|set| *set != Some(SetTime::Store))
-    {
+    if list_set_times == Some(true) && set_time.is_some_and(|set| set != SetTime::Store) {
         table.error("list_set_times", "belongs to `set_time: copy`");
     }
     Some(S3Backend {
