@@ -14,6 +14,7 @@ import yaml
 
 import crds
 import generate
+import walk
 from cases import BASE, CASES, _PRESET_BASE
 from refusals import REFUSALS, SCHEMA_REFUSALS
 from release import CHART, ROOT, Cluster, Refused, merged, preset
@@ -35,7 +36,7 @@ def main():
         passive_ports_are_exposed_once(name, release)
     upgrades()
     admin_token_is_kept()
-    configurations(releases[NEWEST])
+    configurations({**releases[NEWEST], **walked()})
     print("the chart is fine")
 
 
@@ -73,10 +74,32 @@ def refusals():
             print(f"refused by the schema: {name}")
 
 
-def install(version, name):
-    """Installs a case and validates each object."""
+def walked():
+    """Every installation that docs/kubernetes.md tells a reader to make."""
+    releases = {}
+    for heading, values, block in walk.installations():
+        name = f"docs/kubernetes.md, {heading}"
+        # A heading may have more than one.
+        while name in releases:
+            name += "'"
+        releases[name] = install(NEWEST, name, values)
+        walk.check(heading, releases[name], block)
+    topologies = {_kind_of_workload(release) for release in releases.values()}
+    assert topologies == {"Deployment", "StatefulSet", "DaemonSet"}, f"docs/kubernetes.md shows only {topologies}"
+    users = yaml.safe_load(walk.users_file())["users"]
+    assert users[0]["password_hash"].startswith("$argon2id$"), users
+    return releases
+
+
+def _kind_of_workload(release):
+    [kind] = release.kinds() & {"Deployment", "StatefulSet", "DaemonSet"}
+    return kind
+
+
+def install(version, name, values=None):
+    """Installs a case, or these values, and validates each object."""
     with Cluster(version) as cluster:
-        release = cluster.install(CASES[name])
+        release = cluster.install(values or CASES[name])
     for each in release.objects:
         where = f"{name}: {each['kind']} {each['metadata']['name']}"
         schema = crds.SCHEMAS.get((each["apiVersion"], each["kind"]))

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import yaml
 from api import TOKEN, Relay, ServiceApi
 from clients import NAME, PASSWORD, Load
 from kubelet import Balancer, Pod
-from network import MACHINE, PODS, SHARED, Network, own_address
+from network import MACHINE, PODS, SHARED, Network, inside, own_address
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPLICAS = 3
@@ -55,7 +56,8 @@ def run(way, directory, network):
     s3.create_bucket(Bucket=bucket)
     port = int(endpoint.rsplit(":", 1)[1])
     certificates(directory)
-    objects = render(directory, values(way, bucket, f"http://{MACHINE}:{port}"))
+    rendered = render(directory, values(way, bucket, f"http://{MACHINE}:{port}"))
+    objects = rendered["objects"]
     environment = {"S3_ACCESS_KEY_ID": access, "S3_SECRET_ACCESS_KEY": secret}
     relay, api, balancer, pods, load = Relay(port), None, None, [], None
     try:
@@ -70,6 +72,7 @@ def run(way, directory, network):
             pod.wait_ready()
             balancer.add(pod.ordinal)
         (directory / "files").mkdir()
+        follow(way, rendered["notes"], objects, network.client, directory, s3, bucket)
         load = Load(network.client, directory / "files", directory / "ca.crt", WORKERS, WAYS[way]["entry"])
         stops = rolling_restart(pods, balancer, load, WAYS[way]["entry"])
         wait_until(lambda: load.done() >= TRANSFERS, "enough transfers", load)
@@ -125,6 +128,29 @@ def render(directory, chosen):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def follow(way, notes, objects, namespace, directory, s3, bucket):
+    """The commands in the chart's notes, word for word but for what the reader has to fill in."""
+    service = re.search(r"HOST=\$\(kubectl .* get service (\S+) ", notes)[1]
+    pod = None if service == "ftp-causeway" else int(service.rsplit("-", 1)[1])
+    authority = directory / "ca.crt"
+    names = []
+    for number, line in enumerate(re.findall(r"^ {3}((?:curl|lftp) .*)$", notes, re.MULTILINE)):
+        path = directory / f"note-{number}"
+        path.write_bytes(os.urandom(1000))
+        separator, extra = (":", f" --cacert {authority}") if line.startswith("curl") else (",", "")
+        line = line.replace("-e '", f"-e 'set ssl:ca-file {authority}; ").replace("curl", f"curl{extra}")
+        line = line.replace("USER", f"device{separator}{PASSWORD}").replace("FILE", str(path))
+        command = inside(namespace, "sh", "-c", f"HOST={address(objects, pod)}; cd {directory}; {line}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        key = f"device/{path.name}"
+        assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == path.read_bytes(), f"{line}: other bytes"
+        s3.delete_object(Bucket=bucket, Key=key)
+        names.append(line.split()[0])
+    assert names == ["curl", "lftp"] * 2, notes
+    print(f"{way}: the four commands of the chart's notes uploaded their files")
 
 
 def one(objects, kind):
