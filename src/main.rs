@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Static binaries would otherwise have musl's allocator, whose one lock all threads share.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     causeway::cli::main()
 }
