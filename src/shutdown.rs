@@ -1,7 +1,7 @@
 //! [`Drain`]: how a running server stops.
 //!
 //! Four moments: at `begin` readiness goes; at `close` nobody new gets in and silent sessions end; at
-//! `settle` every session ends that is between two commands; at `expire`, the drain deadline, running
+//! `settle` every session ends with its next command; at `expire`, the drain deadline, running
 //! transfers are aborted. Each includes those before it. Every task of a connection runs on
 //! [`Drain::sessions`] or [`Drain::tasks`], so that the process ends only when the last one has
 //! cleaned up.

@@ -2,7 +2,7 @@
 //!
 //! Readiness is off from the beginning. After `timeouts.drain_delay_seconds` the listeners close; who is
 //! silent gets 421 from then on, who has just come may still begin a transfer. After
-//! `timeouts.drain_grace_seconds` more everybody gets 421 who is between two commands. What still runs
+//! `timeouts.drain_grace_seconds` more everybody gets 421 for the next command. What still runs
 //! `timeouts.drain_seconds` after the listeners closed is left to the caller to abort.
 
 use std::time::Duration;

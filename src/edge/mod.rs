@@ -40,7 +40,7 @@ use tokio::{net::TcpStream, time::Instant};
 use tracing::Instrument;
 
 use self::{
-    command::Rejection,
+    command::{Command, Rejection},
     control::{Control, Incoming, UpgradeError},
     learn::Quirk,
     line::LineEvent,
@@ -256,7 +256,7 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
     let (deadline, farewell) = session.deadline();
     tokio::select! {
         biased;
-        () = dismissed(session) => Err(Reply::new(421, "Server is shutting down")),
+        () = dismissed(session) => Err(shutting_down()),
         // Before the lines: a flood of commands must not put off the login deadline.
         () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
         () = session.visit.kicked() => Err(kicked()),
@@ -265,16 +265,26 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
 }
 
 /// Completes when the server stops and this session, which waits for a command, has to go: it says
-/// nothing any more, or the others' time is over too and it has asked for no data connection. Who has
-/// just come to upload a file does so.
+/// nothing any more. Who has just come to upload a file does so, and who has just been told that a file
+/// is stored hears nothing else before its next command.
 async fn dismissed(session: &Session) {
     let drain = &session.shared.drain;
     drain.closed().await;
     tokio::select! {
         () = tokio::time::sleep_until(session.last_command + SILENCE) => {}
-        () = drain.settled(), if session.passive.is_none() => {}
         () = drain.expired() => {}
     }
+}
+
+/// Whether the time is over for this command too: nobody begins anything any more but what needs the
+/// data connection that it was promised.
+fn comes_too_late(session: &Session, command: &Command) -> bool {
+    let over = session.shared.drain.has_settled();
+    over && session.passive.is_none() && !matches!(command, Command::Quit)
+}
+
+fn shutting_down() -> Reply {
+    Reply::new(421, "Server is shutting down")
 }
 
 fn kicked() -> Reply {
@@ -318,6 +328,13 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     let asked = Instant::now();
     session.last_command = asked;
     session.visit.note_command(verb);
+    if comes_too_late(session, &command) {
+        session.count(verb, 421);
+        return match control.send(&shutting_down()).await {
+            Ok(()) => Err((End::Said, Some(control))),
+            Err(_) => Err((End::Gone, None)),
+        };
+    }
     let outcome = dialogue::carry_out(session, &mut control, command).await;
     // An event that is not kept is in the log; what it tells of has happened.
     let _ = session.visit.settle().await;
