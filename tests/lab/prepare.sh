@@ -32,11 +32,15 @@ install_packages() {
     install_debian_packages "${missing[@]}"
 }
 
-# What checks the alerts, the unit file and the scripts.
+# What checks the alerts, the unit file, the scripts, the compose file and Terraform's; after
+# install_python_packages.
 install_ship_packages() {
     local missing
     mapfile -t missing < <(packages_of_missing promtool:prometheus shellcheck:shellcheck systemd-analyze:systemd)
     install_debian_packages "${missing[@]}"
+    if ! tests/.venv/bin/python -c 'import compose_spec, hcl2' 2> /dev/null; then
+        tests/.venv/bin/pip install --quiet --disable-pip-version-check 'compose-spec>=0.2,<0.3' 'python-hcl2>=8,<9'
+    fi
 }
 
 # What builds and runs images.
