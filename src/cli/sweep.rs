@@ -50,6 +50,8 @@ async fn shown<T>(name: &str, work: impl Future<Output = T>) -> T {
     let begin = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     tokio::pin!(work);
+    // Before it begins, which may block.
+    let _ = write!(io::stderr(), "backend {name}: 0 s …");
     loop {
         tokio::select! {
             done = &mut work => {

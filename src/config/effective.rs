@@ -79,7 +79,7 @@ impl Serialize for Effective {
 
 /// What counts at a place; `None` where nothing is given and nothing stands in for it.
 fn value(records: &[Record], place: Place) -> Option<Node> {
-    let record = &records[place];
+    let record = records.get(place)?;
     let variant = |way: &(Way, Place)| match way {
         (Way::Variant(key, word), place) if !key.is_empty() && !word.is_empty() => Some(*place),
         _ => None,

@@ -74,20 +74,22 @@ pub(crate) type Place = usize;
 /// The root of the file.
 pub(crate) const ROOT: Place = 0;
 
-/// Every place of a file that was asked about.
-#[derive(Debug)]
-pub(crate) struct Records(RefCell<Vec<Record>>);
-
-impl Default for Records {
-    fn default() -> Self {
-        Self(RefCell::new(vec![Record::default()]))
-    }
-}
+/// Every place of a file that was asked about; `None` where nobody wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Records(Option<RefCell<Vec<Record>>>);
 
 impl Records {
+    /// Notes that are kept.
+    pub(crate) fn kept() -> Self {
+        Self(Some(RefCell::new(vec![Record::default()])))
+    }
+
     /// The place at the end of `way`.
     pub(crate) fn go(&self, from: Place, way: Way) -> Place {
-        let mut records = self.0.borrow_mut();
+        let Some(records) = &self.0 else {
+            return ROOT;
+        };
+        let mut records = records.borrow_mut();
         let known = records[from].ways.iter().find(|(known, _)| *known == way);
         if let Some((_, place)) = known {
             return *place;
@@ -100,7 +102,9 @@ impl Records {
 
     /// Changes what is known of a place.
     pub(crate) fn note(&self, place: Place, change: impl FnOnce(&mut Record)) {
-        change(&mut self.0.borrow_mut()[place]);
+        if let Some(records) = &self.0 {
+            change(&mut records.borrow_mut()[place]);
+        }
     }
 
     /// Notes what a value may be.
@@ -113,6 +117,6 @@ impl Records {
     }
 
     pub(crate) fn into_inner(self) -> Vec<Record> {
-        self.0.into_inner()
+        self.0.map(RefCell::into_inner).unwrap_or_default()
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn schema(
     look: impl Fn(&Reader<'_>),
     descriptions: &BTreeMap<String, String>,
 ) -> Value {
-    let mut records = Records::default();
+    let mut records = Records::kept();
     for pass in 0..PASSES {
         let reader = Reader::exploring(pass, records);
         look(&reader);
@@ -123,16 +123,31 @@ impl Drawing<'_> {
         schema
     }
 
-    /// What is said of a place, or of the same key of another variant.
+    /// What is said of a place, or of the same key of the same table elsewhere: variants of backends share
+    /// keys, and every `tls` has the keys of the first.
     fn description(&self, path: &str) -> Option<&String> {
+        let plain = |path: &str| -> String {
+            let without_variant = path
+                .split('(')
+                .enumerate()
+                .map(|(index, part)| match index {
+                    0 => part,
+                    _ => part.split_once(')').map_or(part, |(_, rest)| rest),
+                });
+            without_variant.collect()
+        };
+        let tail = |path: &str| {
+            let plain = plain(path);
+            let mut parts = plain.rsplitn(3, '.');
+            let (key, table) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+            Some((table, key))
+        };
         self.descriptions.get(path).or_else(|| {
-            let (before, rest) = path.split_once('(')?;
-            let (_, key) = rest.split_once(')')?;
+            let wanted = tail(path)?;
             let mut others = self.descriptions.iter();
-            let same = |path: &str| {
-                path.starts_with(&format!("{before}(")) && path.ends_with(&format!("){key}"))
-            };
-            others.find(|(path, _)| same(path)).map(|(_, text)| text)
+            others
+                .find(|(other, _)| tail(other).as_ref() == Some(&wanted))
+                .map(|(_, text)| text)
         })
     }
 
@@ -244,6 +259,8 @@ fn descriptions(example: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut prose: Vec<&str> = Vec::new();
     let mut above: Vec<(usize, String)> = Vec::new();
+    // Keys that follow each other at once share a comment.
+    let mut shared: Option<(usize, String)> = None;
     for line in example.lines() {
         let bare = line.trim_start();
         let mut indent = line.len() - bare.len();
@@ -253,6 +270,7 @@ fn descriptions(example: &str) -> BTreeMap<String, String> {
         }
         if bare.is_empty() || bare == "#" {
             prose.clear();
+            shared = None;
             continue;
         }
         let mut content = bare.strip_prefix('#').unwrap_or(bare);
@@ -297,7 +315,11 @@ fn descriptions(example: &str) -> BTreeMap<String, String> {
             path.push_str(part);
         }
         if !prose.is_empty() {
-            found.entry(path).or_insert_with(|| prose.join(" "));
+            shared = Some((indent, prose.join(" ")));
+        }
+        shared = shared.filter(|(at, _)| *at == indent);
+        if let Some((_, text)) = &shared {
+            found.entry(path).or_insert_with(|| text.clone());
         }
         prose.clear();
     }

@@ -79,6 +79,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same reader, which notes what it is asked.
+    pub(crate) fn recording(self) -> Self {
+        Self {
+            records: Records::kept(),
+            ..self
+        }
+    }
+
     /// A reader without a file that is asked everything which any file could lead to: tables and lists are
     /// there, choices are another one in each `pass`, other values are absent. What is asked is noted in
     /// `records`, which go from pass to pass; mistakes are of no interest.

@@ -170,6 +170,34 @@ impl<'a> Steps<'a> {
         }
     }
 
+    /// One step that the server can do without, at a `cost`.
+    pub(super) async fn take_or_warn(
+        &mut self,
+        name: &'static str,
+        rights: &[&'static str],
+        cost: &str,
+        work: impl Future<Output = Result<(), Trouble>>,
+    ) -> Option<()> {
+        let (done, took) = self.timed(work).await?;
+        match done {
+            Ok(()) => {
+                self.shown.extend(rights);
+                self.tell(name, took, Outcome::Done);
+                Some(())
+            }
+            Err(trouble) if trouble.kind == TroubleKind::Denied => {
+                let missing = self.missing(rights, &trouble.message).join(" or ");
+                let said = format!("is refused, missing: {missing}: {cost}");
+                self.tell(name, took, Outcome::Doubtful(said));
+                None
+            }
+            Err(trouble) => {
+                self.failed(name, rights, took, trouble);
+                None
+            }
+        }
+    }
+
     /// One step that a condition should stop: `Some(true)` if it did, `Some(false)` if the store did it all
     /// the same. What that means is for the caller to tell, by [`Self::tell`].
     pub(super) async fn stopped<T>(

@@ -23,11 +23,24 @@ fn causeway(arguments: &[&str]) -> String {
     output
 }
 
+/// `load`, which takes `on` and `off` for words as YAML 1.2 does; PyYAML is of 1.1.
+const YAML_1_2: &str = r#"
+import re, yaml
+class Loader(yaml.SafeLoader): pass
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), list("tf"))
+def load(text): return yaml.load(text, Loader)
+"#;
+
 /// Runs a script of Python with these arguments.
 fn python(script: &str, arguments: &[PathBuf]) -> String {
+    let script = format!("{YAML_1_2}\n{script}");
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut command = Command::new(tests.join(".venv/bin/python"));
-    command.args(["-c", script]).args(arguments);
+    command.args(["-c", &script]).args(arguments);
     let (status, output, errors) = run_to_end(command, PATIENCE);
     assert!(status.success(), "{errors}");
     output
@@ -59,7 +72,7 @@ fn full_example() -> Value {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("full.yaml");
     fs::write(&file, text.lines().map(uncomment).collect::<String>()).unwrap();
-    let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    let script = "import json, sys; print(json.dumps(load(open(sys.argv[1]))))";
     serde_json::from_str(&python(script, &[file])).unwrap()
 }
 
@@ -68,7 +81,7 @@ fn full_example() -> Value {
 fn shipped_files_follow_the_schema() {
     let directory = TempDir::new().unwrap();
     let script = r#"
-import json, pathlib, re, sys, jsonschema, yaml
+import json, pathlib, re, sys, jsonschema
 root, *schemas = map(pathlib.Path, sys.argv[1:])
 config, users = (json.loads(file.read_text()) for file in schemas)
 for schema in config, users:
@@ -77,26 +90,26 @@ config, users = map(jsonschema.Draft202012Validator, (config, users))
 files = [root / "config.example.yaml"]
 for file in sorted((root / "deploy").rglob("*.y*ml")) + sorted((root / "tests").rglob("*causeway*.yaml")):
     try:
-        document = yaml.safe_load(file.read_text())
+        document = load(file.read_text())
     except yaml.YAMLError:
         continue
     if isinstance(document, dict) and "listeners" in document and "backends" in document:
         files.append(file)
 for file in files:
-    config.validate(yaml.safe_load(file.read_text()))
+    config.validate(load(file.read_text()))
 # What the chart makes of its values is a key of a ConfigMap or Secret.
 charts = 0
 for file in sorted((root / "tests/chart/golden").glob("*.yaml")):
-    for document in yaml.safe_load_all(file.read_text()):
+    for document in yaml.load_all(file.read_text(), Loader):
         data = (document or {}).get("data") or (document or {}).get("stringData") or {}
         for name, text in data.items():
             if name == "causeway.yaml" or ("listeners:" in str(text) and "backends:" in str(text)):
-                config.validate(yaml.safe_load(text))
+                config.validate(text if isinstance(text, dict) else load(text))
                 charts += 1
 # The examples of the documentation.
 blocks = 0
 for text in re.findall(r"```yaml\n(.*?)```", (root / "docs/users.md").read_text(), re.S):
-    document = yaml.safe_load(text.replace("…", "x"))
+    document = load(text.replace("…", "x"))
     if isinstance(document, dict) and document.keys() <= {"users", "groups"}:
         users.validate(document)
         blocks += 1
@@ -192,7 +205,9 @@ fn schema_and_reader_agree() {
         json!({"document": document, "accepted": errors.is_empty(), "wrong_kind": kind}).to_string()
     };
     let mut lines = vec![judged(&full)];
-    assert!(lines[0].contains("\"accepted\":true"), "{}", lines[0]);
+    if let Err(errors) = Config::parse(&full.to_string(), Path::new("/c.yaml"), &environment) {
+        panic!("{errors}");
+    }
     for (number, place) in places.iter().enumerate() {
         for turn in 0..2 {
             let mut document = full.clone();

@@ -322,8 +322,14 @@ fn webhook_hears_what_it_asked_for_and_what_nobody_takes_is_a_dead_letter() {
     let dead: Value = serde_json::from_str(&dead).unwrap();
     assert_eq!(dead["reason"], "status 500");
     assert_eq!(dead["event"]["data"]["user"], "alice");
-    let counted = server.metric("causeway_events_total", &["lost", "outcome=\"dead\""]);
-    assert!((counted - 1.0).abs() < f64::EPSILON);
+    // Counted behind the write.
+    until(PATIENCE, "the dead letter is counted", || {
+        let counted = server.metric("causeway_events_total", &["lost", "outcome=\"dead\""]);
+        if (counted - 1.0).abs() < f64::EPSILON {
+            return Ok(());
+        }
+        Err(counted.to_string())
+    });
 }
 
 #[test]

@@ -296,7 +296,7 @@ mod tests {
             "users[0].password_hash: missing",
             "c.pem: no certificate found",
             "k.pem: cannot read the file",
-            "backend disk: list failed",
+            "backends.disk.root",
         ] {
             assert!(listed.contains(expected), "{expected}\n{listed}");
         }

@@ -91,11 +91,11 @@ impl Report {
         self.lines.push(line);
     }
 
-    /// A step of a probe, printed at once; `severity` is what a failure of it is.
-    pub(super) fn step(&mut self, backend: &str, severity: Severity, step: Step) {
+    /// A step of a probe of `backend`, which people know as `what`, printed at once; `severity` is what a failure of it is.
+    pub(super) fn step(&mut self, backend: &str, what: &str, severity: Severity, step: Step) {
         let place = match step.place.as_str() {
-            "" => format!("backend {backend}"),
-            place => format!("backend {backend} below {place:?}"),
+            "" => what.to_owned(),
+            place => format!("{what} below {place:?}"),
         };
         let (name, took) = (step.name, step.took.as_millis());
         let line = match &step.outcome {

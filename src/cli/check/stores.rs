@@ -20,10 +20,13 @@ pub(super) fn try_all(config: &Config, online: bool, report: &mut Report) -> Res
         .enable_all()
         .build()?;
     for (name, backend) in &config.backends {
-        let (local, severity) = match backend {
+        let (local, severity, what) = match backend {
             // A missing directory is a slip in the file.
-            Backend::Fs(_) => (true, Severity::Mistake),
-            _ => (false, Severity::Problem),
+            Backend::Fs(fs) => {
+                let what = format!("backends.{name}.root {}", fs.root.display());
+                (true, Severity::Mistake, what)
+            }
+            _ => (false, Severity::Problem, format!("backend {name}")),
         };
         if !local && !online {
             continue;
@@ -38,7 +41,7 @@ pub(super) fn try_all(config: &Config, online: bool, report: &mut Report) -> Res
             }];
         }
         let resume = config.uploads.resume;
-        let mut tell = |step| report.step(name, severity, step);
+        let mut tell = |step| report.step(name, &what, severity, step);
         let probed = store::probe::probe(backend, &config.timeouts, &places, resume, &mut tell);
         if let Err(error) = runtime.block_on(probed) {
             let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -178,7 +178,7 @@ pub(super) fn file(
     file: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
-    let reader = Reader::new(file, environment);
+    let reader = Reader::new(file, environment).recording();
     let read = reader
         .root(node, ROOT)
         .and_then(|root| config(&root, &reader));

@@ -92,9 +92,9 @@ impl S3 {
         }
         self.multipart(steps, &second, resume, made).await;
         if self.switches().object_tags && made.keys.contains(&first) {
-            let tag = self.tag(&first);
+            let (tag, cost) = (self.tag(&first), "digests of large files are not kept");
             if steps
-                .take("PutObjectTagging", PUT_TAGS, tag)
+                .take_or_warn("PutObjectTagging", PUT_TAGS, cost, tag)
                 .await
                 .is_some()
             {
