@@ -320,8 +320,8 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
             new.listeners.push(gone.clone());
         }
     }
-    let names = new.listeners.iter().map(|listener| &*listener.name);
-    new.effective.keep_listeners(&old.effective, names);
+    let bound = new.listeners.iter().map(|listener| &*listener.name);
+    new.effective.keep_listeners(&old.effective, bound);
 }
 
 /// Puts `old` back over `new`, and names the key, if they differ.
