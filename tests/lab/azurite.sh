@@ -19,7 +19,7 @@ main() {
     "start 2")
         mkdir -p "$2"
         local port
-        port=$(free_port)
+        port=$(free_ports 1)
         start_daemon "$2" azurite node "$azurite" --silent --inMemoryPersistence --disableTelemetry \
             --skipApiVersionCheck --blobHost 127.0.0.1 --blobPort "$port"
         wait_for_port "$2" azurite "$port"

@@ -1,19 +1,21 @@
-# Sourced by the scripts that start a stand-in of one process.
+# Sourced by the scripts that start servers for the tests.
 # shellcheck shell=bash
 
-# A port that nobody listens on, below those that the system gives out itself.
-free_port() {
-    python3 - << 'PYTHON'
-import random, socket
-while True:
+# free_ports COUNT: ports that nobody listens on, below those that the system gives out itself.
+free_ports() {
+    python3 - "$1" << 'PYTHON'
+import random, socket, sys
+ports = []
+while len(ports) < int(sys.argv[1]):
     port = random.randrange(15000, 20000)
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             continue
-    print(port)
-    break
+    if port not in ports:
+        ports.append(port)
+print(*ports)
 PYTHON
 }
 

@@ -13,7 +13,7 @@ main() {
     case "${1:-} $#" in
     "start 2")
         mkdir -p "$2"
-        port=$(free_port)
+        port=$(free_ports 1)
         start_daemon "$2" gcs "$here/../.venv/bin/python" "$here/gcs.py" "$port"
         wait_for_port "$2" gcs "$port"
         echo "http://127.0.0.1:$port"

@@ -96,7 +96,7 @@ start_s3() {
     # The exit status of a signal, and the EXIT trap above.
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    CAUSEWAY_TEST_S3=$(tests/lab/rgw.sh start "$s3_directory")
+    CAUSEWAY_TEST_S3=$(tests/lab/rgw.sh start "$s3_directory" "${S3_OBJECTS:-memory}")
     # A test that would be skipped for want of a peer fails instead.
     export CAUSEWAY_TEST_S3 REQUIRE_PEERS=1
 }

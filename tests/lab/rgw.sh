@@ -7,6 +7,7 @@
 #
 # Needs the Debian packages radosgw, ceph-mon, ceph-osd, ceph-common and jq. Up in about 20 seconds.
 set -euo pipefail
+. "$(dirname "$0")/daemon.sh"
 
 readonly access_key_id=AKID secret_access_key=SECRETSECRET
 
@@ -25,7 +26,7 @@ start() {
     kept_on=$2
     cd "$directory"
     mkdir mon osd rgw log socket
-    read -r port monitor_v2 monitor_v1 < <(free_ports)
+    read -r port monitor_v2 monitor_v1 < <(free_ports 3)
     # What was started goes again if the rest fails.
     trap 'stop "$directory"' EXIT
     write_configuration
@@ -39,15 +40,15 @@ start() {
     monmaptool --create --fsid "$cluster" \
         --addv a "[v2:127.0.0.1:$monitor_v2,v1:127.0.0.1:$monitor_v1]" monmap > /dev/null
     ceph-mon --mkfs -i a --monmap monmap --keyring keyring > log/mon-mkfs.out 2>&1
-    daemon mon ceph-mon -f -i a
+    start_daemon . mon ceph-mon -f -i a
     local osd
     wait_for "the monitor" timeout 10 ceph status
     osd=$(timeout 20 ceph osd new "$(cat /proc/sys/kernel/random/uuid)" 2> log/osd-new.out)
     ceph-osd -i "$osd" --mkfs --osd-uuid "$(ceph osd dump -f json 2> /dev/null | jq -r '.osds[0].uuid')" \
         > log/osd-mkfs.out 2>&1
-    daemon osd ceph-osd -f -i "$osd"
+    start_daemon . osd ceph-osd -f -i "$osd"
     wait_for "the OSD" osd_is_up
-    daemon rgw radosgw -f -n client.rgw.a
+    start_daemon . rgw radosgw -f -n client.rgw.a
     # No limit on buckets: each test makes its own.
     timeout 90 radosgw-admin user create --uid=tests --display-name=tests --max-buckets=0 \
         --access-key="$access_key_id" --secret-key="$secret_access_key" \
@@ -59,14 +60,6 @@ start() {
     wait_for "the gateway" curl --silent --output /dev/null "http://127.0.0.1:$port/"
     trap - EXIT
     echo "http://127.0.0.1:$port,$access_key_id,$secret_access_key"
-}
-
-# Starts a daemon in the background; its pid is that of the program.
-daemon() {
-    local name=$1
-    shift
-    setsid "$@" < /dev/null > "log/$name.out" 2>&1 &
-    echo $! > "$name.own"
 }
 
 wait_for() {
@@ -86,40 +79,10 @@ osd_is_up() {
 }
 
 stop() {
-    local name pid end
+    local name
     for name in rgw osd mon; do
-        pid=$(cat "$1/$name.own" 2> /dev/null) || continue
-        kill "$pid" 2> /dev/null || true
+        stop_daemon "$1" $name
     done
-    end=$((SECONDS + 10))
-    for name in rgw osd mon; do
-        pid=$(cat "$1/$name.own" 2> /dev/null) || continue
-        while kill -0 "$pid" 2> /dev/null; do
-            if ((SECONDS >= end)); then
-                kill -KILL "$pid" 2> /dev/null || true
-            fi
-            sleep 0.1
-        done
-        rm -f "$1/$name.own"
-    done
-}
-
-# Three ports that nobody listens on, below those that the system gives out itself.
-free_ports() {
-    python3 - << 'PYTHON'
-import random, socket
-ports = []
-while len(ports) < 3:
-    port = random.randrange(15000, 20000)
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-    if port not in ports:
-        ports.append(port)
-print(*ports)
-PYTHON
 }
 
 write_configuration() {
