@@ -32,7 +32,10 @@ use axum::{
 };
 
 pub use self::{
-    api::{BanView, FailureView, Invalid, Problem, SessionView, Status, TransferView},
+    api::{
+        BanView, EntryView, FailureView, Invalid, LogView, Problem, SessionView, Status,
+        TraceContent, TraceView, TransferView,
+    },
     levers::{DrainOrder, Levers, Orders, ReloadOrder, Reloaded},
     ready::{Check, Readiness},
 };
@@ -40,6 +43,7 @@ use self::{history::History, page::Logins};
 use crate::{
     config,
     edge::{Current, Serving, Tls},
+    observe::logging::Logging,
 };
 
 /// Largest request body: the API takes a few words.
@@ -52,6 +56,7 @@ pub struct Admin {
     current: Current,
     /// What an operator can move.
     levers: Levers,
+    logging: Logging,
     /// Who may ask.
     settings: config::Admin,
     /// `None`: plain HTTP.
@@ -69,12 +74,14 @@ impl Admin {
     pub fn new(
         current: Current,
         levers: Levers,
+        logging: Logging,
         settings: config::Admin,
         tls: Option<Arc<Tls>>,
     ) -> Self {
         Self {
             current,
             levers,
+            logging,
             settings,
             tls,
             started: SystemTime::now(),

@@ -20,6 +20,17 @@ const LONGEST_PATH: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Operator(pub(super) SocketAddr);
 
+/// What a change was about, where its path does not say.
+#[derive(Clone, Debug)]
+pub(super) struct Detail(String);
+
+impl Detail {
+    /// To be put into the answer.
+    pub(super) fn extension(detail: String) -> Extension<Self> {
+        Extension(Self(detail))
+    }
+}
+
 /// Carries out a request and records it, unless it only looks.
 pub(super) async fn record(
     State(admin): State<Shared>,
@@ -46,6 +57,8 @@ pub(super) async fn record(
     record.peer = Some(peer.to_string());
     (record.verb, record.target) = (Some(verb), Some(path));
     record.code = Some(status.as_u16());
+    let detail = response.extensions().get::<Detail>();
+    record.detail = detail.map(|Detail(text)| text.clone());
     let serving = admin.serving();
     // No webhook hears of these.
     let _ = serving.shared.registry.journal().keep(record).await;

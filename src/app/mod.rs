@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     edge::{Current, Tls},
     listen::{Admission, Inherited, Listening},
+    observe::{logging::Logging, telemetry::Exporter},
     sweep,
 };
 
@@ -37,14 +38,21 @@ pub struct App {
     addresses: Vec<(Arc<str>, SocketAddr)>,
     current: Current,
     admin_tls: Option<Arc<Tls>>,
+    logging: Logging,
+    spans: Option<Exporter>,
 }
 
 impl App {
-    /// Opens stores, users and certificates and binds every address.
+    /// Opens stores, users and certificates and binds every address. `spans` sends what the logger's
+    /// layer makes.
     ///
     /// # Errors
     /// The first thing that cannot be opened, with its name.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+    pub async fn bind(
+        config: Config,
+        logging: Logging,
+        spans: Option<Exporter>,
+    ) -> anyhow::Result<Self> {
         let mut inherited = Inherited::from_environment()
             .context("a descriptor in LISTEN_FDS is no listening TCP socket")?;
         let lasting = Lasting::new(&config)?;
@@ -72,7 +80,13 @@ impl App {
             let socket = socket.with_context(|| format!("admin cannot listen on {wanted}"))?;
             addresses.push(("admin".into(), socket.local_addr()?));
             admin_tls = build::admin_tls(&settings)?;
-            let side = Admin::new(Arc::clone(&current), levers, settings, admin_tls.clone());
+            let side = Admin::new(
+                Arc::clone(&current),
+                levers,
+                logging.clone(),
+                settings,
+                admin_tls.clone(),
+            );
             admin = Some((socket, side));
         }
         for address in inherited.left() {
@@ -87,6 +101,8 @@ impl App {
             addresses,
             current,
             admin_tls,
+            logging,
+            spans,
         })
     }
 
@@ -123,7 +139,12 @@ impl App {
             doors.spawn(listener.run(Arc::clone(&current)));
         }
         let mut loops = JoinSet::new();
-        let reloader = Reloader::new(Arc::clone(&current), self.file, self.admin_tls);
+        let reloader = Reloader::new(
+            Arc::clone(&current),
+            self.file,
+            self.admin_tls,
+            self.logging.clone(),
+        );
         // Ends when the drain begins.
         loops.spawn(reloader.run(self.orders.reload, self.hangup));
         // When nobody logs in any more, with everything saved.
@@ -151,6 +172,10 @@ impl App {
             watching.spawn(admin.serve(socket, finished.clone()));
         }
         watching.spawn(supervisor::watchdog(finished.clone()));
+        watching.spawn(self.logging.keep(finished.clone()));
+        if let Some(spans) = self.spans {
+            watching.spawn(spans.run(Arc::clone(&shared.metrics), finished.clone()));
+        }
         let journal = Arc::clone(shared.registry.journal());
         let (deliveries, ended) = (Arc::clone(&journal), finished.clone());
         watching.spawn(async move { deliveries.deliver(ended).await });

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     edge::{Current, Reload, Serving, Tls, keep_current, report},
     observe::{
+        logging::Logging,
         metrics::ConfigReloadLabels,
         record::{Kind, Outcome, Record},
     },
@@ -32,6 +33,7 @@ pub(super) struct Reloader {
     /// `None`: there is no configuration file, only certificates are looked at.
     file: Option<PathBuf>,
     admin_tls: Option<Arc<Tls>>,
+    logging: Logging,
     /// What the last look at the configuration file saw.
     seen: Option<Seen>,
 }
@@ -64,6 +66,7 @@ impl Reloader {
         current: Current,
         file: Option<ConfigFile>,
         admin_tls: Option<Arc<Tls>>,
+        logging: Logging,
     ) -> Self {
         let (file, seen) = match file {
             Some(ConfigFile { path, digest }) => (Some(path), digest.map(Seen::first)),
@@ -73,6 +76,7 @@ impl Reloader {
             current,
             file,
             admin_tls,
+            logging,
             seen,
         }
     }
@@ -235,6 +239,7 @@ impl Reloader {
         for door in &prepared.serving.doors {
             door.tls.announce(&door.config.name, metrics);
         }
+        self.logging.configure(&prepared.serving.config.log);
         self.current.store(Arc::new(prepared.serving));
         self.look_at_admin(|tls| {
             tls.prepare().map(|fresh| {
@@ -284,7 +289,7 @@ fn keep_what_needs_a_restart(new: &mut Config, old: &Config, named: &mut Vec<Str
     );
     keep(named, "audit", &mut new.audit, &old.audit);
     keep(named, "events", &mut new.events, &old.events);
-    keep(named, "log", &mut new.log, &old.log);
+    keep(named, "telemetry", &mut new.otlp, &old.otlp);
     macro_rules! keep_limits {
         ($($limit:ident),* $(,)?) => {
             $(keep(
@@ -363,6 +368,7 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     note("bandwidth".to_owned(), old.bandwidth != new.bandwidth);
     note("uploads".to_owned(), old.uploads != new.uploads);
     note("timeouts".to_owned(), old.timeouts != new.timeouts);
+    note("log".to_owned(), old.log != new.log);
     changes.dedup();
     changes
 }
@@ -417,7 +423,13 @@ limits: {connections: 10}
             ),
             ("root: data", "root: other", "backends.disk", ""),
             ("path: /,", "path: /, prefix: x,", "mounts", ""),
-            ("limits:", "log: {level: debug}\nlimits:", "", "log"),
+            ("limits:", "log: {level: debug}\nlimits:", "log", ""),
+            (
+                "limits:",
+                "telemetry: {otlp: {endpoint: \"http://127.0.0.1:1\"}}\nlimits:",
+                "",
+                "telemetry",
+            ),
             (
                 "limits:",
                 "admin: {address: \"127.0.0.1:0\"}\nlimits:",

@@ -103,6 +103,15 @@ pub enum Outcome {
     Unavailable,
 }
 
+/// The end of an attempt, and who decided.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What is decided.
+    pub outcome: Outcome,
+    /// [`Source::name`] of who decided; `none` if no source knows the user.
+    pub source: &'static str,
+}
+
 /// Checks attempts against the configured sources.
 #[derive(Debug)]
 pub struct Authentication {
@@ -124,21 +133,25 @@ impl Authentication {
     ///
     /// An attempt with a certificate alone that no source accepts costs nothing: it is asked at USER,
     /// and the password decides.
-    pub async fn log_in(&self, attempt: &Attempt, now: SystemTime) -> Outcome {
+    pub async fn log_in(&self, attempt: &Attempt, now: SystemTime) -> Decision {
         for source in &self.sources {
             let name = source.name();
+            let decided = |outcome| Decision {
+                outcome,
+                source: name,
+            };
             match source.log_in(attempt).await {
-                Verdict::Accepted(account) => return admit(account, attempt, now, name),
+                Verdict::Accepted(account) => return decided(admit(account, attempt, now, name)),
                 Verdict::Refused(reason) => {
                     if matches!(attempt.proof, Proof::Password(_)) {
                         tracing::info!(source = name, reason, "login refused by its source");
                     }
-                    return Outcome::Refused;
+                    return decided(Outcome::Refused);
                 }
                 Verdict::Unknown => {}
                 Verdict::Unavailable(reason) => {
                     tracing::error!(source = name, reason, "authentication source cannot answer");
-                    return Outcome::Unavailable;
+                    return decided(Outcome::Unavailable);
                 }
             }
         }
@@ -147,7 +160,10 @@ impl Authentication {
                 source.pretend(attempt).await;
             }
         }
-        Outcome::Refused
+        Decision {
+            outcome: Outcome::Refused,
+            source: "none",
+        }
     }
 }
 

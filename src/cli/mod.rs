@@ -177,11 +177,25 @@ mod tests {
             "causeway ctl bans",
             "causeway ctl bans add address:192.0.2.1 --seconds 60",
             "causeway ctl bans lift user:alice",
+            "causeway ctl log",
+            "causeway ctl log set --filter info,causeway::edge=debug --format json --for 10m",
+            "causeway ctl log reset",
+            "causeway ctl trace start --user alice --for 90s --lines 50",
+            "causeway ctl trace start --address 192.0.2.0/24",
+            "causeway ctl trace save 1 - --session 2",
             "causeway ctl top",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["causeway", "causeway serve", "causeway demo --port 70000"] {
+        for line in [
+            "causeway",
+            "causeway serve",
+            "causeway demo --port 70000",
+            "causeway ctl trace start",
+            "causeway ctl trace start --user a --address b",
+            "causeway ctl trace start --user a --for 10d",
+            "causeway ctl log set",
+        ] {
             let error = Arguments::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

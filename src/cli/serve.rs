@@ -9,7 +9,7 @@ use super::Failure;
 use crate::{
     app::{App, ConfigFile},
     config::Config,
-    observe,
+    observe::{logging::Logging, telemetry},
     shutdown::{Signals, hangups},
 };
 
@@ -34,7 +34,11 @@ pub(super) fn start(
     hangup: Hangup,
     bound: impl FnOnce(&[(Arc<str>, SocketAddr)]) -> io::Result<()>,
 ) -> Result<(), Failure> {
-    observe::logging::init(&config.log)
+    let (layer, spans) = match config.otlp.as_ref().map(telemetry::open).transpose()? {
+        Some((layer, spans)) => (Some(layer), Some(spans)),
+        None => (None, None),
+    };
+    let logging = Logging::start(&config.log, layer)
         .map_err(|error| anyhow!("cannot start logging: {error}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -49,7 +53,9 @@ pub(super) fn start(
             Hangup::Reloads(file) => (Some(file), Some(hangups()?)),
             Hangup::Ends => (None, None),
         };
-        let app = App::bind(config).await?.reload_from(file, hangup);
+        let app = App::bind(config, logging, spans)
+            .await?
+            .reload_from(file, hangup);
         bound(app.addresses())?;
         app.run(signal(), signal()).await
     });

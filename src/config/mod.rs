@@ -20,6 +20,7 @@ mod resolve;
 mod s3;
 pub mod schema;
 mod sources;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -58,6 +59,7 @@ pub use self::{
     sources::{
         Anonymous, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters, WhenUnavailable,
     },
+    telemetry::Otlp,
     tls::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
@@ -99,6 +101,8 @@ pub struct Config {
     pub events: Option<Events>,
     /// Logging.
     pub log: Log,
+    /// What an OpenTelemetry collector is told; `None`: nothing.
+    pub otlp: Option<Otlp>,
     /// All of this by the keys of the file, to be shown.
     pub effective: Effective,
 }
@@ -306,6 +310,8 @@ pub struct Timeouts {
 pub struct Log {
     /// Least level: `error`, `warn`, `info` (default), `debug`, `trace`.
     pub level: tracing::Level,
+    /// More or less of some parts, such as `causeway::store=debug`; default nothing.
+    pub filter: String,
     /// Shape of a line.
     pub format: LogFormat,
 }
@@ -313,10 +319,32 @@ pub struct Log {
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people (default).
+    /// For people, one line each (default).
+    Compact,
+    /// For people, several lines each.
     Pretty,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// Every form.
+    pub const ALL: [Self; 3] = [Self::Compact, Self::Pretty, Self::Json];
+    /// Every form by its name.
+    pub const NAMES: [(&str, Self); 3] = [
+        ("compact", Self::Compact),
+        ("pretty", Self::Pretty),
+        ("json", Self::Json),
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compact => "compact",
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+        }
+    }
 }
 
 impl Config {
@@ -392,7 +420,8 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             level: tracing::Level::INFO,
-            format: LogFormat::Pretty,
+            filter: String::new(),
+            format: LogFormat::Compact,
         }
     }
 }

@@ -317,6 +317,21 @@ impl<'a> Item<'a> {
         Some(text)
     }
 
+    /// The item as a secret that is not empty. Errors never repeat it.
+    pub(crate) fn secret(&self) -> Option<Secret> {
+        let expected = "a secret, {env: NAME} or {file: PATH}";
+        self.note_text(Kind::Secret, expected);
+        if self.reader.exploring.is_some() {
+            return None;
+        }
+        let text = self.any_text(expected)?;
+        if text.value.is_empty() {
+            self.error(format!("empty: expected {expected}"));
+            return None;
+        }
+        Some(Secret::new(text.value))
+    }
+
     /// Notes a string and, unless it is a secret, its value as it stands in the file.
     fn note_text(&self, kind: Kind, expected: &str) {
         let secret = kind == Kind::Secret;

@@ -5,7 +5,7 @@
 //! are still in the socket when the handshake begins: either a ClientHello, or an injected command
 //! that ends the connection (CVE-2011-1575, CONFORMANCE C9).
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use encoding_rs::{Encoding, UTF_8};
@@ -22,6 +22,7 @@ use super::{
     line::{LineBuffer, LineEvent},
     reply::Reply,
     tls::{self, Handshake, HandshakeError, SessionTls, Tls},
+    trace::{Said, Tap, What},
 };
 
 /// Bytes read at once: thirty commands of ordinary length.
@@ -44,6 +45,8 @@ pub(super) struct Control {
     reply_deadline: Duration,
     /// Of names in replies.
     charset: &'static Encoding,
+    /// Hears every line both ways.
+    tap: Arc<Tap>,
 }
 
 #[derive(Debug)]
@@ -77,22 +80,27 @@ pub(super) enum UpgradeError {
 
 impl Control {
     /// A connection in clear (explicit listeners).
-    pub(super) fn clear(stream: TcpStream, reply_deadline: Duration) -> Self {
-        Self::new(Stream::Clear(stream), reply_deadline)
+    pub(super) fn clear(stream: TcpStream, reply_deadline: Duration, tap: Arc<Tap>) -> Self {
+        Self::new(Stream::Clear(stream), reply_deadline, tap)
     }
 
     /// A connection under TLS from its first byte (implicit listeners).
-    pub(super) fn encrypted(stream: TlsStream<TcpStream>, reply_deadline: Duration) -> Self {
-        Self::new(Stream::Encrypted(Box::new(stream)), reply_deadline)
+    pub(super) fn encrypted(
+        stream: TlsStream<TcpStream>,
+        reply_deadline: Duration,
+        tap: Arc<Tap>,
+    ) -> Self {
+        Self::new(Stream::Encrypted(Box::new(stream)), reply_deadline, tap)
     }
 
-    fn new(stream: Stream, reply_deadline: Duration) -> Self {
+    fn new(stream: Stream, reply_deadline: Duration, tap: Arc<Tap>) -> Self {
         Self {
             stream,
             unread: BytesMut::new(),
             lines: LineBuffer::new(),
             reply_deadline,
             charset: UTF_8,
+            tap,
         }
     }
 
@@ -108,6 +116,11 @@ impl Control {
     pub(super) async fn next(&mut self) -> Incoming {
         loop {
             if let Some(event) = self.lines.next(&mut self.unread) {
+                self.tap.note(|| match &event {
+                    LineEvent::Line(line) => What::Said(Said::new(line, self.charset)),
+                    LineEvent::TooLong => What::Note("a line that is too long".to_owned()),
+                    LineEvent::Close => What::Note("a line without an end".to_owned()),
+                });
                 return Incoming::Line(event);
             }
             match self.read().await {
@@ -139,6 +152,10 @@ impl Control {
     /// # Errors
     /// The client did not take it within the deadline, or is gone.
     pub(super) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        self.tap.note(|| What::Reply {
+            code: reply.code(),
+            lines: reply.lines().map(str::to_owned).collect(),
+        });
         let mut bytes = reply.render();
         if self.charset != UTF_8 {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -179,7 +196,7 @@ impl Control {
             }
         }
         let (stream, session, handshake) = tls.accept_control(stream, deadline).await?;
-        let mut control = Self::encrypted(stream, self.reply_deadline);
+        let mut control = Self::encrypted(stream, self.reply_deadline, self.tap);
         control.speak(self.charset);
         Ok((control, session, handshake))
     }
@@ -203,7 +220,7 @@ impl Control {
         let tcp = timeout(deadline, close_notify_both_ways(tcp, session))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
-        Ok(Self::clear(tcp, self.reply_deadline))
+        Ok(Self::clear(tcp, self.reply_deadline, self.tap))
     }
 
     /// Ends the connection: `close_notify` where TLS is on, FIN, and a short wait for the client's.

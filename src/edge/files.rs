@@ -7,6 +7,8 @@ use super::{
     registry::{Presence, Reference, What},
     reply::{Reply, quote},
     session::{Next, Session},
+    spans,
+    trace::{Found, What as Heard},
 };
 use crate::{
     access::{PathError, VirtualPath},
@@ -219,6 +221,7 @@ async fn order(
     from: Option<&VirtualPath>,
     path: &VirtualPath,
 ) -> Result<Outcome, Stop> {
+    spans::about(path.as_str());
     let Some(engine) = &mut session.engine else {
         return Err(Stop::Engine(EngineError::Closed));
     };
@@ -235,7 +238,19 @@ async fn order(
                 .failed(verb, paths, &failure, reference.as_ref());
             Err(Stop::Refused(reply))
         }
-        Some(outcome) => Ok(outcome),
+        Some(outcome) => {
+            session.visit.tap().note(|| Heard::Did {
+                verb,
+                path: path.as_str().to_owned(),
+                from: from.map(|from| from.as_str().to_owned()),
+                found: match &outcome {
+                    Outcome::Found(stat) if stat.kind == Kind::File => Found::File(stat.size),
+                    Outcome::Found(_) => Found::Directory,
+                    _ => Found::Unsaid,
+                },
+            });
+            Ok(outcome)
+        }
         None => {
             tracing::error!(verb, code, "engine did not ask the storage");
             Err(Stop::Refused(Reply::new(451, "Internal error")))

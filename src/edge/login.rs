@@ -24,6 +24,7 @@ use crate::{
 
 /// Answers USER.
 pub(super) async fn user(session: &mut Session, name: String) -> Next {
+    session.visit.tap().name(&name, false);
     if session.view().is_some() {
         return answer(503, "Already logged in");
     }
@@ -37,16 +38,19 @@ pub(super) async fn user(session: &mut Session, name: String) -> Next {
             return next;
         }
         let authentication = &session.shared.surroundings.authentication;
-        match authentication.log_in(&attempt, SystemTime::now()).await {
-            Outcome::Welcome(account) => {
-                let evidence = Evidence::Accepted(account);
+        let decision = authentication.log_in(&attempt, SystemTime::now()).await;
+        match decision.outcome {
+            Outcome::Welcome(_) => {
+                let evidence = Evidence::Decided(decision);
                 return match try_login(session, &attempt.user, evidence, Factor::Certificate).await
                 {
                     Ok(()) => answer(232, "Logged in by certificate"),
                     Err(next) => next,
                 };
             }
-            Outcome::Unavailable => return unavailable(session),
+            Outcome::Unavailable => {
+                return unavailable(session, (decision.source, Factor::Certificate));
+            }
             Outcome::Refused => {}
         }
     }
@@ -99,7 +103,7 @@ async fn pass_bans(session: &mut Session, user: &str) -> Result<(), Next> {
         return Err(banned(session));
     }
     if bans.of_user(user, peer).is_some() {
-        count(session, "banned");
+        count(session, NOBODY, "banned");
         record(session, Login::Banned);
         let text = "Too many failed logins of this user, try again later";
         return Err(refuse(session, 0, text).await);
@@ -137,24 +141,26 @@ async fn try_login(
     if session.shared.bans.of_peer(session.peer.ip()).is_some() {
         return Err(banned(session));
     }
+    let decision = session.login.decision();
+    let decided = (decision.as_ref().map_or("none", |one| one.source), factor);
     let Some(view) = session.exchange.view().filter(|_| welcome) else {
-        if let Some(Outcome::Unavailable) = session.login.outcome() {
-            return Err(unavailable(session));
+        if decision.is_some_and(|one| matches!(one.outcome, Outcome::Unavailable)) {
+            return Err(unavailable(session, decided));
         }
-        return Err(failed(session, user).await);
+        return Err(failed(session, user, decided).await);
     };
     let view = Arc::clone(view);
     let account = view.account();
     if !session.sit(account).await {
-        count(session, "sessions_full");
+        count(session, decided, "sessions_full");
         record(session, Login::Failed("sessions_full"));
         tracing::warn!(name = user, "the user has its share of sessions");
         return Err(farewell("Too many sessions of this user, try again later"));
     }
-    count(session, "success");
+    count(session, decided, "success");
     session.logged_in_by = Some(factor);
     session.claim_tls();
-    tracing::Span::current().record("user", account.name.as_str());
+    session.spans.name(&account.name);
     session.visit.note_login(&view);
     record(session, Login::Success(factor));
     let tls = session.protection.encrypted;
@@ -163,8 +169,8 @@ async fn try_login(
 }
 
 /// Counts and answers a failed login.
-async fn failed(session: &mut Session, user: &str) -> Next {
-    count(session, "refused");
+async fn failed(session: &mut Session, user: &str, decided: Decided) -> Next {
+    count(session, decided, "refused");
     // A name nobody has may be a password typed in the wrong place (S50).
     let known = session.shared.surroundings.authentication.knows(user);
     let name = if known { user } else { "(unknown)" };
@@ -193,8 +199,8 @@ async fn refuse(session: &mut Session, recent: u32, text: &str) -> Next {
 
 /// No source could decide. 421 unless configured otherwise: clients come back after it, and the session
 /// does not go on as after a failed login. Not counted as a failure of the client's.
-fn unavailable(session: &Session) -> Next {
-    count(session, "unavailable");
+fn unavailable(session: &Session, decided: Decided) -> Next {
+    count(session, decided, "unavailable");
     record(session, Login::Failed("unavailable"));
     let text = "Login is not available now, try again later";
     match session.shared.when_unavailable {
@@ -205,7 +211,7 @@ fn unavailable(session: &Session) -> Next {
 
 /// The end of a connection whose address is banned.
 fn banned(session: &Session) -> Next {
-    count(session, "banned");
+    count(session, NOBODY, "banned");
     record(session, Login::Banned);
     tracing::info!("connection closed, its address is banned");
     farewell("Too many failed logins from your side, try again later")
@@ -245,9 +251,22 @@ fn record(session: &Session, login: Login<'_>) {
     session.visit.note(record);
 }
 
-fn count(session: &Session, outcome: &'static str) {
-    let logins = &session.shared.metrics.logins;
-    logins.get_or_create(&LoginLabels { outcome }).inc();
+/// Who decided about a login, and by what.
+type Decided = (&'static str, Factor);
+
+/// Of a login that came to no decision.
+const NOBODY: Decided = ("none", Factor::Password);
+
+fn count(session: &Session, (source, factor): Decided, outcome: &'static str) {
+    let labels = LoginLabels {
+        source,
+        factor: match factor {
+            Factor::Password => "password",
+            Factor::Certificate => "certificate",
+        },
+        outcome,
+    };
+    session.shared.metrics.logins.get_or_create(&labels).inc();
 }
 
 fn answer(code: u16, text: &str) -> Next {

@@ -30,7 +30,9 @@ mod registry;
 pub mod reply;
 mod serving;
 mod session;
+mod spans;
 mod tls;
+pub mod trace;
 mod transfer;
 mod usage;
 
@@ -47,6 +49,8 @@ use self::{
     registry::Visit,
     reply::Reply,
     session::{Next, Session},
+    spans::Spans,
+    trace::What,
 };
 pub use self::{
     network::Network,
@@ -144,16 +148,25 @@ pub async fn serve(stream: TcpStream, arrival: Arrival, door: Arc<Door>, shared:
     let id = format!("{:08x}", rand::random::<u32>());
     let listener = &*door.config.name;
     let visit = shared.registry.enter(&id, arrival.peer, &door.config.name);
-    let span = tracing::info_span!("session", session = %id, peer = %arrival.peer, listener, user = tracing::field::Empty);
-    async {
-        tracing::debug!("connected");
-        if let Some((control, session)) = open(stream, arrival, door, shared, visit).await {
-            converse(control, session).await;
-        }
-        tracing::debug!("disconnected");
-    }
-    .instrument(span)
-    .await;
+    let tap = Arc::clone(visit.tap());
+    tap.note(|| What::Connected {
+        peer: arrival.peer,
+        listener: Arc::clone(&door.config.name),
+        implicit: door.config.mode == Mode::Implicit,
+    });
+    let spans = Spans::new(&id, arrival.peer, listener);
+    let mine = spans.clone();
+    spans
+        .hold(async {
+            tracing::debug!("connected");
+            if let Some((control, session)) = open(stream, arrival, door, shared, visit, mine).await
+            {
+                converse(control, session).await;
+            }
+            tracing::debug!("disconnected");
+        })
+        .await;
+    tap.note(|| What::Disconnected);
 }
 
 /// TLS on implicit listeners, and the greeting.
@@ -163,11 +176,13 @@ async fn open(
     door: Arc<Door>,
     shared: Arc<Shared>,
     visit: Visit,
+    spans: Spans,
 ) -> Option<(Control, Session)> {
     let local = stream.local_addr().ok()?;
     let timeouts = &shared.timeouts;
+    let tap = Arc::clone(visit.tap());
     let (mut control, tls) = match door.config.mode {
-        Mode::Explicit => (Control::clear(stream, timeouts.reply), None),
+        Mode::Explicit => (Control::clear(stream, timeouts.reply, tap), None),
         Mode::Implicit => match door
             .tls
             .accept_control(stream, timeouts.tls_handshake)
@@ -176,12 +191,15 @@ async fn open(
             Ok((stream, tls, handshake)) => {
                 shared.metrics.count_handshake("control", Ok(handshake));
                 visit.note_tls(Some(handshake.version), tls.identities());
-                (Control::encrypted(stream, timeouts.reply), Some(tls))
+                spans.secure(handshake.version);
+                tap.note(|| tls_began(handshake, &tls));
+                (Control::encrypted(stream, timeouts.reply, tap), Some(tls))
             }
             Err(error) => {
                 shared
                     .metrics
                     .count_handshake("control", Err(error.label()));
+                tap.note(|| What::Note(error.to_string()));
                 tracing::info!(%error, "no session");
                 return None;
             }
@@ -191,7 +209,7 @@ async fn open(
     control.speak(profile.name_charset);
     let greeting = profile.greeting.as_deref().unwrap_or("FTP server ready");
     control.send(&Reply::new(220, greeting)).await.ok()?;
-    let session = Session::new(arrival, local, door, shared, tls, visit);
+    let session = Session::new(arrival, local, door, shared, tls, visit, spans);
     Some((control, session))
 }
 
@@ -335,7 +353,15 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
             Err(_) => Err((End::Gone, None)),
         };
     }
-    let outcome = dialogue::carry_out(session, &mut control, command).await;
+    let span = session.spans.command(verb);
+    let outcome = dialogue::carry_out(session, &mut control, command)
+        .instrument(span.span())
+        .await;
+    if let Some(code) = outcome.code() {
+        span.answered(code);
+    }
+    // It ends here, and not with the reply's way to the client.
+    drop(span);
     // An event that is not kept is in the log; what it tells of has happened.
     let _ = session.visit.settle().await;
     session.adopt_profile();
@@ -404,6 +430,8 @@ async fn upgrade(
             session
                 .visit
                 .note_tls(Some(handshake.version), tls.identities());
+            session.spans.secure(handshake.version);
+            session.visit.tap().note(|| tls_began(handshake, &tls));
             session.begin_tls(tls, private);
             Ok(control)
         }
@@ -417,9 +445,18 @@ async fn upgrade(
                 .shared
                 .metrics
                 .count_handshake("control", Err(reason));
+            session.visit.tap().note(|| What::Note(error.to_string()));
             tracing::info!(%error, "session ended");
             Err((End::Gone, None))
         }
+    }
+}
+
+/// What a trace hears of a handshake.
+fn tls_began(handshake: tls::Handshake, tls: &tls::SessionTls) -> What {
+    What::Tls {
+        handshake,
+        server_name: tls.server_name().map(str::to_owned),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     passive::{EarlyTls, Holder, PassivePort, Reached},
     registry::Visit,
     reply::Reply,
+    spans::Spans,
     tls::SessionTls,
     usage::{Seat, TransferSeat},
 };
@@ -40,6 +41,8 @@ pub(super) struct Session {
     pub(super) peer: SocketAddr,
     /// What others see of the session.
     pub(super) visit: Visit,
+    /// Its place in the log and in a collector's traces.
+    pub(super) spans: Spans,
     /// Our side of the control connection.
     local: SocketAddr,
     /// What the client connected to, where a PROXY header said so.
@@ -133,7 +136,25 @@ pub(super) enum Next {
     Gone,
 }
 
+impl Next {
+    /// Code of the final reply, if there is one.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Answer(reply)
+            | Self::Upgrade(reply, _)
+            | Self::Downgrade(reply)
+            | Self::Farewell(reply) => Some(reply.code()),
+            Self::Answered(code) => Some(*code),
+            Self::Gone => None,
+        }
+    }
+}
+
 impl Session {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "everything that a session begins with, once"
+    )]
     pub(super) fn new(
         arrival: Arrival,
         local: SocketAddr,
@@ -141,6 +162,7 @@ impl Session {
         shared: Arc<Shared>,
         tls: Option<SessionTls>,
         visit: Visit,
+        spans: Spans,
     ) -> Self {
         let exchange = Arc::new(Exchange::default());
         let login = Login::new(Arc::clone(&shared.surroundings), Arc::clone(&exchange));
@@ -153,6 +175,7 @@ impl Session {
             shared,
             peer: arrival.peer,
             visit,
+            spans,
             local,
             destination: arrival.destination,
             exchange,

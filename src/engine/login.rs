@@ -17,8 +17,8 @@ use unftp_core::auth::{
 };
 
 use crate::{
-    access::{Account, Mount, Tree},
-    auth::{Attempt, Authentication, Outcome},
+    access::{Mount, Tree},
+    auth::{Attempt, Authentication, Decision, Outcome},
     store::{Abilities, Quotas, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
@@ -64,15 +64,15 @@ pub struct Login {
 #[derive(Default)]
 struct State {
     proof: Option<Evidence>,
-    outcome: Option<Outcome>,
+    decision: Option<Decision>,
 }
 
 /// What the next login is decided by.
 pub enum Evidence {
     /// An attempt that the sources decide about.
     Attempt(Attempt),
-    /// The account that a source has accepted a certificate for.
-    Accepted(Arc<Account>),
+    /// What a source has decided about a certificate.
+    Decided(Decision),
 }
 
 impl Login {
@@ -89,20 +89,23 @@ impl Login {
     pub fn prepare(&self, evidence: Evidence) {
         *self.state() = State {
             proof: Some(evidence),
-            outcome: None,
+            decision: None,
         };
     }
 
     /// What became of the last [`super::Engine::log_in`]; libunftp knows only yes and no.
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.state().outcome.clone()
+    pub fn decision(&self) -> Option<Decision> {
+        self.state().decision.clone()
     }
 
-    async fn decide(&self) -> Outcome {
+    async fn decide(&self) -> Decision {
         let evidence = self.state().proof.take();
         match evidence {
-            None => Outcome::Refused,
-            Some(Evidence::Accepted(account)) => Outcome::Welcome(account),
+            None => Decision {
+                outcome: Outcome::Refused,
+                source: "none",
+            },
+            Some(Evidence::Decided(decision)) => decision,
             Some(Evidence::Attempt(attempt)) => {
                 let authentication = &self.surroundings.authentication;
                 authentication.log_in(&attempt, SystemTime::now()).await
@@ -123,9 +126,9 @@ impl Authenticator for Login {
         _name: &str,
         _credentials: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
-        let outcome = self.decide().await;
-        self.state().outcome = Some(outcome.clone());
-        let Outcome::Welcome(account) = outcome else {
+        let decision = self.decide().await;
+        self.state().decision = Some(decision.clone());
+        let Outcome::Welcome(account) = decision.outcome else {
             return Err(AuthenticationError::BadPassword);
         };
         let principal = Principal {

@@ -62,6 +62,22 @@ pub struct StoreLabels {
     pub operation: &'static str,
 }
 
+/// What a store was asked for again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StoreRetryLabels {
+    /// Configured backend name.
+    pub backend: String,
+    /// As the library calls it: `UploadPart`, `PutObject` … of S3, `stat`, `list`, `read`, `write` …
+    pub operation: String,
+}
+
+/// What became of spans for a collector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SpanLabels {
+    /// `exported`, `dropped`.
+    pub outcome: &'static str,
+}
+
 /// What a store was asked for, and what it answered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StoreOperationLabels {
@@ -83,12 +99,22 @@ pub struct PhaseLabels {
     pub phase: &'static str,
 }
 
-/// Outcome of a login, a password check or a reload of users.
+/// How a login went.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LoginLabels {
-    /// Logins: `success`, `refused`, `unavailable`, `banned`,
-    /// `sessions_full`; password checks: `hashed`, `remembered`, `busy`;
-    /// reloads: `reloaded`, `failed`.
+    /// Who decided: `users`, `http`, `ldap`, `anonymous`; `none` where no source knew the user or was
+    /// asked.
+    pub source: &'static str,
+    /// `password`, `certificate` (that alone).
+    pub factor: &'static str,
+    /// `success`, `refused`, `unavailable`, `banned`, `sessions_full`.
+    pub outcome: &'static str,
+}
+
+/// Outcome of a password check or a reload of users.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UsersLabels {
+    /// Password checks: `hashed`, `remembered`, `busy`; reloads: `reloaded`, `failed`.
     pub outcome: &'static str,
 }
 
@@ -240,9 +266,9 @@ pub struct Metrics {
     /// Users of the users files.
     pub users: Gauge,
     /// Reloads of changed users files.
-    pub users_reloads: Family<LoginLabels, Counter>,
+    pub users_reloads: Family<UsersLabels, Counter>,
     /// Passwords checked by the users files.
-    pub password_checks: Family<LoginLabels, Counter>,
+    pub password_checks: Family<UsersLabels, Counter>,
     /// Bans of now.
     pub bans: Family<BanLabels, Gauge>,
     /// Bans that began.
@@ -269,6 +295,10 @@ pub struct Metrics {
     pub store_operations: Family<StoreOperationLabels, Counter>,
     /// Seconds of operations of stores.
     pub store_seconds: Family<StoreLabels, Histogram>,
+    /// Requests that were sent again.
+    pub store_retries: Family<StoreRetryLabels, Counter>,
+    /// Spans for a collector.
+    pub spans: Family<SpanLabels, Counter>,
     /// Bytes that uploads hold in memory.
     pub upload_memory: Gauge,
     /// Unfinished uploads that the last sweep left in a store, running ones included.
@@ -333,6 +363,8 @@ impl Metrics {
             transfer_phase_seconds: Family::new_with_constructor(short),
             store_operations: Family::default(),
             store_seconds: Family::new_with_constructor(short),
+            store_retries: Family::default(),
+            spans: Family::default(),
             upload_memory: Gauge::default(),
             uploads_unfinished: Family::default(),
             uploads_swept: Family::default(),
@@ -377,7 +409,11 @@ impl Metrics {
             "Failed TLS handshakes by reason",
             self.handshake_failures.clone(),
         );
-        registry.register("logins", "Logins by outcome", self.logins.clone());
+        registry.register(
+            "logins",
+            "Logins by source, factor and outcome",
+            self.logins.clone(),
+        );
         registry.register(
             "commands",
             "Commands by verb and reply class",
@@ -534,6 +570,11 @@ impl Metrics {
             Unit::Seconds,
             self.store_seconds.clone(),
         );
+        registry.register(
+            "store_retries",
+            "Requests to stores that were sent again",
+            self.store_retries.clone(),
+        );
         registry.register_with_unit(
             "transfer_phase_duration",
             "To the 150, to the first byte, and of the commit",
@@ -544,6 +585,11 @@ impl Metrics {
 
     fn register_journal(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "otlp_spans",
+            "Spans for the OpenTelemetry collector by outcome",
+            self.spans.clone(),
+        );
         registry.register(
             "audit_records",
             "Lines of the audit trail by outcome",

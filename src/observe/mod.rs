@@ -7,4 +7,5 @@ pub mod logging;
 pub mod metrics;
 mod process;
 pub mod record;
+pub mod telemetry;
 mod text;

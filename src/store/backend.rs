@@ -45,8 +45,8 @@ impl Backend {
     /// Carries out what the edge announced for `path` and keeps the true outcome.
     async fn carry_out(&self, path: &Path) -> storage::Result<()> {
         let outcome = match self.exchange.take(path) {
-            Ok(work) => match self.exchange.view() {
-                Some(view) => work_on(view, path, work).await,
+            Ok((work, here)) => match self.exchange.view() {
+                Some(view) => here.carry(work_on(view, path, work)).await,
                 None => Err(Failure::Intent("not logged in")),
             },
             Err(failure) => Err(failure),

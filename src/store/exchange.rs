@@ -16,7 +16,7 @@ use super::{
     upload::{Deadlines, Incoming},
     view::View,
 };
-use crate::access::VirtualPath;
+use crate::{access::VirtualPath, observe::telemetry::Here};
 
 /// Shared by one session's edge and its storage backend.
 #[derive(Debug, Default)]
@@ -25,10 +25,22 @@ pub struct Exchange {
     slot: Mutex<Slot>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Slot {
     intent: Option<Intent>,
+    /// Of the command that announced it: the engine's own task knows none.
+    here: Here,
     outcome: Option<Outcome>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            intent: None,
+            here: Here::none(),
+            outcome: None,
+        }
+    }
 }
 
 /// What the edge is about to ask the engine for.
@@ -111,6 +123,7 @@ impl Exchange {
     pub fn announce(&self, intent: Intent) {
         let mut slot = self.slot();
         slot.intent = Some(intent);
+        slot.here = Here::now();
         slot.outcome = None;
     }
 
@@ -119,15 +132,22 @@ impl Exchange {
     pub fn conclude(&self) -> Option<Outcome> {
         let mut slot = self.slot();
         slot.intent = None;
+        slot.here = Here::none();
         slot.outcome.take()
     }
 
-    pub(super) fn take(&self, path: &std::path::Path) -> std::result::Result<Work, Failure> {
-        let Some(intent) = self.slot().intent.take() else {
+    /// The work at `path`, and the spans it belongs to.
+    pub(super) fn take(
+        &self,
+        path: &std::path::Path,
+    ) -> std::result::Result<(Work, Here), Failure> {
+        let mut slot = self.slot();
+        let here = std::mem::replace(&mut slot.here, Here::none());
+        let Some(intent) = slot.intent.take() else {
             return Err(Failure::Intent("nothing was announced"));
         };
         if path.to_str() == Some(intent.path.as_str()) {
-            Ok(intent.work)
+            Ok((intent.work, here))
         } else {
             Err(Failure::Intent("another path"))
         }

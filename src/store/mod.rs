@@ -45,7 +45,7 @@ pub use self::digest::Hasher;
 pub use self::error::{ErrorKind, StoreError};
 pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
-pub use self::object::ObjectStore;
+pub use self::object::{ObjectStore, Retries};
 pub use self::quota::{Quotas, Total};
 pub use self::stores::Stores;
 use self::transfer::Progress;
@@ -68,16 +68,21 @@ pub fn open(
     timeouts: &Timeouts,
     metrics: Option<Arc<Metrics>>,
 ) -> Result<Arc<dyn Store>> {
+    let retries = Retries::new(name, metrics.clone());
     let store: Arc<dyn Store> = match backend {
         Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
-        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts)?),
+        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts, &retries)?),
         Backend::Gcs(backend) => match backend.driver {
-            GcsDriver::OpenDal => Arc::new(ObjectStore::open_gcs(backend, timeouts)?),
+            GcsDriver::OpenDal => Arc::new(ObjectStore::open_gcs(backend, timeouts, &retries)?),
             GcsDriver::Unftp => unftp(backend, timeouts)?,
         },
-        Backend::Azblob(backend) => Arc::new(ObjectStore::open_azblob(backend, timeouts)?),
+        Backend::Azblob(backend) => {
+            Arc::new(ObjectStore::open_azblob(backend, timeouts, &retries)?)
+        }
         Backend::Memory(backend) => Arc::new(MemoryStore::open(backend)),
-        Backend::OpenDal(backend) => Arc::new(ObjectStore::open_other(backend, timeouts)?),
+        Backend::OpenDal(backend) => {
+            Arc::new(ObjectStore::open_other(backend, timeouts, &retries)?)
+        }
     };
     Ok(Arc::new(Watched::new(store, Arc::clone(name), metrics)))
 }

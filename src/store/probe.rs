@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{LocalStore, ObjectStore, StoreError};
-use crate::config::{Backend, GcsBackend, Timeouts};
+use super::{LocalStore, ObjectStore, Retries, StoreError};
+use crate::config::{Backend, Timeouts};
 
 /// One step; a store that needs longer for a few bytes is not one to serve files from.
 const STEP: Duration = Duration::from_secs(20);
@@ -98,6 +98,8 @@ pub async fn probe(
     resume: bool,
     report: &mut (dyn FnMut(Step) + Send),
 ) -> Result<(), StoreError> {
+    // Nobody counts them here.
+    let retries = Retries::default();
     let store = match backend {
         Backend::Memory(_) => return Ok(()),
         Backend::Fs(fs) => {
@@ -106,24 +108,20 @@ pub async fn probe(
             }
             return Ok(());
         }
-        Backend::S3(backend) => ObjectStore::open_s3(backend, timeouts)?,
+        Backend::S3(backend) => ObjectStore::open_s3(backend, timeouts, &retries)?,
+        // Both drivers have the same rights, so one of them asks.
         Backend::Gcs(backend) => {
             #[cfg(feature = "unftp-sbe-gcs")]
             super::unftp_gcs::UnftpGcsStore::open(backend, timeouts)?;
-            open_gcs(backend, timeouts)?
+            ObjectStore::open_gcs(backend, timeouts, &retries)?
         }
-        Backend::Azblob(backend) => ObjectStore::open_azblob(backend, timeouts)?,
-        Backend::OpenDal(backend) => ObjectStore::open_other(backend, timeouts)?,
+        Backend::Azblob(backend) => ObjectStore::open_azblob(backend, timeouts, &retries)?,
+        Backend::OpenDal(backend) => ObjectStore::open_other(backend, timeouts, &retries)?,
     };
     for place in places {
         store.probe(&mut Steps::new(place, report), resume).await;
     }
     Ok(())
-}
-
-/// Both drivers of GCS have the same rights, so one of them asks.
-fn open_gcs(backend: &GcsBackend, timeouts: &Timeouts) -> Result<ObjectStore, StoreError> {
-    ObjectStore::open_gcs(backend, timeouts)
 }
 
 impl<'a> Steps<'a> {

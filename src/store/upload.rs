@@ -23,6 +23,7 @@ use super::{
     budget::{Allowance, Budget, Chunk},
     transfer::{Failure, Phase, Progress, Wire},
 };
+use crate::observe::telemetry::Here;
 
 /// How long the reply to an interrupted upload waits for the writer to end.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -86,16 +87,12 @@ impl Incoming {
         let (report, outcome) = oneshot::channel();
         let leftover = Leftover::default();
         let rest = Arc::clone(&leftover);
-        let span = tracing::Span::current();
         // The task outlives the session on purpose: an aborted upload is cleaned up even if the
         // client is gone. It ends when `orders` is dropped; the tracker makes shutdown wait for it.
-        tasks.spawn(tracing::Instrument::instrument(
-            async move {
-                // A dropped receiver means that nobody waits for the answer any more.
-                let _ = report.send(carry_out(upload, inbox, &rest).await);
-            },
-            span,
-        ));
+        tasks.spawn(Here::now().carry(async move {
+            // A dropped receiver means that nobody waits for the answer any more.
+            let _ = report.send(carry_out(upload, inbox, &rest).await);
+        }));
         let feed = Feed {
             orders,
             sizes,

@@ -14,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use tracing::Instrument as _;
 
 use super::{
     Abilities, Entry, ErrorKind, NewFile, PartSizes, Result, Stat, Store, StoreError, Swept, Total,
@@ -22,7 +23,10 @@ use super::{
 use crate::{
     access::StoreKey,
     config::Checksum,
-    observe::metrics::{Metrics, StoreLabels, StoreOperationLabels},
+    observe::{
+        metrics::{Metrics, StoreLabels, StoreOperationLabels},
+        telemetry::SPANS,
+    },
 };
 
 /// A store and what is known about it.
@@ -104,7 +108,27 @@ impl Notes {
         work: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
         let begin = Instant::now();
-        let done = work.await;
+        let span = tracing::info_span!(
+            target: SPANS,
+            "store",
+            otel.name = format_args!("store {operation}"),
+            otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            backend = &*self.backend,
+            operation,
+            outcome = tracing::field::Empty,
+        );
+        let done = work.instrument(span.clone()).await;
+        span.record(
+            "outcome",
+            done.as_ref()
+                .err()
+                .map_or("ok", |error| error.kind().label()),
+        );
+        if done.as_ref().is_err_and(is_fault) {
+            span.record("otel.status_code", "ERROR");
+        }
+        drop(span);
         self.health.note(&done);
         if let Some(metrics) = &self.metrics {
             let outcome = match &done {

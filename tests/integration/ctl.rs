@@ -145,11 +145,11 @@ fn ctl_reloads_or_says_every_mistake() {
     assert!(says(&server, &["reload"]).contains("the configuration is as before"));
     server.configure(|config| {
         config["timeouts"]["idle_seconds"] = json!(77);
-        config["log"]["level"] = json!("info");
+        config["telemetry"] = json!({"otlp": {"endpoint": "http://127.0.0.1:1"}});
     });
     let said = says(&server, &["reload"]);
     // The server may have noticed the change by itself meanwhile.
-    assert!(said.contains("needs a restart: log"), "{said}");
+    assert!(said.contains("needs a restart: telemetry"), "{said}");
     server.configure(|config| {
         config["timeouts"]["idle_seconds"] = json!(0);
         config["limits"]["connections"] = json!("many");

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::harness::{Data, End, Raw, Server, Store, Version};
+use crate::harness::{Data, End, PASSWORD, Raw, Server, Store, Version};
 
 macro_rules! dialogues {
     ($($name:ident),+ $(,)?) => {
@@ -58,8 +58,12 @@ const MONTHS: [&str; 12] = [
 /// Plays one file. The line being played is printed, so that a failure shows where it was.
 fn play(script: &str) {
     let store = Store::local();
-    let server = Server::start(&store);
-    let mut player = Player::new(&server, &store, script);
+    play_on(&Server::start(&store), &store, script);
+}
+
+/// Plays a dialogue against this server.
+pub(crate) fn play_on(server: &Server, store: &Store, script: &str) {
+    let mut player = Player::new(server, store, script);
     for (number, line) in (1..).zip(script.lines()) {
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -67,7 +71,10 @@ fn play(script: &str) {
         println!("{number}: {line}");
         let (sign, rest) = line.split_once(' ').expect("a sign, a blank, the rest");
         match sign {
-            ">" => player.raw.send(format!("{rest}\r\n").as_bytes()).unwrap(),
+            ">" => {
+                let line = rest.replace("{password}", PASSWORD);
+                player.raw.send(format!("{line}\r\n").as_bytes()).unwrap();
+            }
             "<" => player.expect_reply(rest),
             "@" => player.act(rest),
             _ => panic!("line {number} begins with neither # > < nor @"),
@@ -106,6 +113,7 @@ impl<'a> Player<'a> {
 
     fn expect_reply(&mut self, wanted: &str) {
         let (codes, pattern) = wanted.split_once(' ').unwrap_or((wanted, "*"));
+        let pattern = &pattern.replace("\\n", "\n");
         let reply = self.raw.reply();
         assert!(
             codes.split('|').any(|code| code.parse() == Ok(reply.code)),
@@ -139,6 +147,17 @@ impl<'a> Player<'a> {
                 data.write(unescaped(rest).as_bytes()).unwrap();
                 assert_eq!(data.finish(), End::CloseNotify);
             }
+            "upload-bytes" => {
+                let mut data = self.handshaken();
+                data.write(&filler(rest)).unwrap();
+                assert_eq!(data.finish(), End::CloseNotify);
+            }
+            "received-bytes" => assert_eq!(self.received.len().to_string(), rest),
+            "file-bytes" => {
+                let (name, size) = rest.rsplit_once(' ').expect("a name and a size");
+                self.store.put(&home(name), &filler(size));
+            }
+            "directory" => fs::create_dir_all(self.store.local_root().join(home(rest))).unwrap(),
             "receive" => {
                 let (content, end) = self.handshaken().read_all();
                 assert_eq!(end, End::CloseNotify);
@@ -186,6 +205,16 @@ impl<'a> Player<'a> {
         data.handshake().unwrap();
         data
     }
+}
+
+/// Text of so many bytes.
+fn filler(size: &str) -> Vec<u8> {
+    b"causeway\n"
+        .iter()
+        .copied()
+        .cycle()
+        .take(size.parse().unwrap())
+        .collect()
 }
 
 fn home(name: &str) -> String {

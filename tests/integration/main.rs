@@ -70,6 +70,8 @@ mod local_disk;
 mod login;
 /// What logins cost, and what their time tells.
 mod logins;
+/// The log, changed while the server runs.
+mod logs;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
 /// The metrics page, with promtool and Prometheus.
@@ -98,12 +100,16 @@ mod resumption;
 mod security;
 /// Long or large: run by `./tests/soak`, with small forms in every run.
 mod soak;
+/// OpenTelemetry spans, as a collector gets them.
+mod spans;
 /// What may be imported where, and what no file may say.
 mod structure;
 /// Tickets and session resumption, by direction.
 mod tickets;
 /// Versions, suites, several certificates, reloads.
 mod tls;
+/// Protocol traces of real clients, and their replay.
+mod traces;
 /// Transfers that end well, badly, in the middle, or at an offset.
 mod transfers;
 /// The harness itself: it sees the litter and the resets that the other tests rely on.

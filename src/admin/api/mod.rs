@@ -1,8 +1,10 @@
 //! The JSON API, version 1. What is here stays: fields may be added, none changes its meaning.
 
 mod bans;
+mod log;
 mod server;
 mod sessions;
+mod traces;
 mod view;
 
 use axum::{
@@ -16,7 +18,9 @@ use utoipa::{OpenApi, ToSchema};
 
 pub use self::{
     bans::BanView,
+    log::LogView,
     server::{Invalid, Status},
+    traces::{EntryView, TraceContent, TraceView},
     view::{FailureView, SessionView, TransferView},
 };
 pub(super) use self::{
@@ -48,6 +52,16 @@ use super::Shared;
         server::config,
         server::reload,
         server::drain,
+        log::present,
+        log::change,
+        log::reset,
+        traces::list,
+        traces::start,
+        traces::content,
+        traces::dialogue,
+        traces::dialogue_of,
+        traces::stop,
+        traces::remove,
     ),
     components(schemas(Problem, Invalid))
 )]
@@ -77,6 +91,15 @@ pub(super) fn router() -> Router<Shared> {
         .route("/failures", get(sessions::failures))
         .route("/bans", get(bans::list).post(bans::add))
         .route("/bans/{subject}", delete(bans::lift))
+        .route(
+            "/log",
+            get(log::present).put(log::change).delete(log::reset),
+        )
+        .route("/traces", get(traces::list).post(traces::start))
+        .route("/traces/{id}", get(traces::content).delete(traces::remove))
+        .route("/traces/{id}/stop", post(traces::stop))
+        .route("/traces/{id}/dialogue", get(traces::dialogue))
+        .route("/traces/{id}/dialogue/{session}", get(traces::dialogue_of))
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
@@ -131,6 +154,16 @@ mod tests {
             ("get", "/api/v1/bans"),
             ("post", "/api/v1/bans"),
             ("delete", "/api/v1/bans/{subject}"),
+            ("get", "/api/v1/log"),
+            ("put", "/api/v1/log"),
+            ("delete", "/api/v1/log"),
+            ("get", "/api/v1/traces"),
+            ("post", "/api/v1/traces"),
+            ("get", "/api/v1/traces/{id}"),
+            ("delete", "/api/v1/traces/{id}"),
+            ("post", "/api/v1/traces/{id}/stop"),
+            ("get", "/api/v1/traces/{id}/dialogue"),
+            ("get", "/api/v1/traces/{id}/dialogue/{session}"),
         ] {
             assert!(
                 document["paths"][path][method].is_object(),

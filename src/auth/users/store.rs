@@ -14,7 +14,7 @@ use crate::{
     access::Account,
     auth::{Attempt, Document, Hashing, Names, Proof, Source, Verdict},
     config::{Auth, UsersFiles},
-    observe::metrics::{LoginLabels, Metrics},
+    observe::metrics::{Metrics, UsersLabels},
     watch::Seen,
 };
 
@@ -170,7 +170,7 @@ impl UserStore {
     }
 
     fn count_reload(&self, outcome: &'static str) {
-        let labels = LoginLabels { outcome };
+        let labels = UsersLabels { outcome };
         self.metrics.users_reloads.get_or_create(&labels).inc();
     }
 
@@ -180,7 +180,7 @@ impl UserStore {
     }
 
     fn count(&self, outcome: &'static str) {
-        let labels = LoginLabels { outcome };
+        let labels = UsersLabels { outcome };
         self.metrics.password_checks.get_or_create(&labels).inc();
     }
 

@@ -326,7 +326,10 @@ async fn bad_file_keeps_the_old_users_and_a_good_one_replaces_them() {
     let authentication = Authentication::new(vec![Arc::clone(&store) as Arc<dyn Source>]);
     let now = std::time::SystemTime::now();
     let welcome = async |password: &str| {
-        let outcome = authentication.log_in(&attempt("a", password), now).await;
+        let outcome = authentication
+            .log_in(&attempt("a", password), now)
+            .await
+            .outcome;
         matches!(outcome, Outcome::Welcome(_))
     };
     // Twice, so that it is remembered: a new file must count all the same.
@@ -358,7 +361,7 @@ async fn right_password_is_hashed_once_and_wrong_ones_always() {
         &metrics,
     );
     let count = |outcome: &'static str| {
-        let labels = crate::observe::metrics::LoginLabels { outcome };
+        let labels = crate::observe::metrics::UsersLabels { outcome };
         metrics.password_checks.get_or_create(&labels).get()
     };
     for _ in 0..3 {
@@ -401,7 +404,10 @@ async fn conditions_are_looked_at_after_the_password() {
         ("off", false),
     ] {
         let now = std::time::SystemTime::now();
-        let outcome = authentication.log_in(&attempt(user, "x"), now).await;
+        let outcome = authentication
+            .log_in(&attempt(user, "x"), now)
+            .await
+            .outcome;
         assert_eq!(matches!(outcome, Outcome::Welcome(_)), welcome, "{user}");
     }
 }

@@ -87,11 +87,44 @@ impl Client {
         self.ask(Method::POST, path, body).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::PUT, path, body).await
+    }
+
+    /// An answer that is text.
+    pub(super) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let (url, status, text) = self.send(Method::GET, path, &Value::Null).await?;
+        if !status.is_success() {
+            return Err(refused(
+                &url,
+                status,
+                &serde_json::from_slice(&text).unwrap_or_default(),
+            ));
+        }
+        Ok(String::from_utf8(text).with_context(|| format!("{url}: not UTF-8"))?)
+    }
+
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::DELETE, path, &Value::Null).await
     }
 
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
+        let (url, status, text) = self.send(method, path, body).await?;
+        let answer = serde_json::from_slice::<Value>(&text).with_context(|| {
+            format!("{url}: {status} and no JSON: is this causeway's admin side?")
+        })?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        Err(refused(&url, status, &answer))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(String, StatusCode, Vec<u8>), Failure> {
         let url = format!("{}/api/v1{path}", self.url);
         let mut request = self.http.request(method, &url);
         if !body.is_null() {
@@ -110,28 +143,27 @@ impl Client {
                 return Err(anyhow!("{url}: the answer is too long").into());
             }
         }
-        let answer = serde_json::from_slice::<Value>(&text).with_context(|| {
-            format!("{url}: {status} and no JSON: is this causeway's admin side?")
-        })?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let texts = answer["mistakes"].as_array().into_iter().flatten();
-        let mistakes: Vec<String> = texts
-            .filter_map(Value::as_str)
-            .map(|text| super::show::safe(text).into_owned())
-            .collect();
-        if !mistakes.is_empty() {
-            return Err(Failure::Configuration(mistakes));
-        }
-        let hint = if status == StatusCode::UNAUTHORIZED {
-            "; give it by --token-file or $CAUSEWAY_ADMIN_TOKEN"
-        } else {
-            ""
-        };
-        let why = answer["error"].as_str().unwrap_or("no reason given");
-        Err(anyhow!("{url}: {status}: {}{hint}", super::show::safe(why)).into())
+        Ok((url, status, text))
     }
+}
+
+/// Why a request was not carried out, as the server says it.
+fn refused(url: &str, status: StatusCode, answer: &Value) -> Failure {
+    let texts = answer["mistakes"].as_array().into_iter().flatten();
+    let mistakes: Vec<String> = texts
+        .filter_map(Value::as_str)
+        .map(|text| super::show::safe(text).into_owned())
+        .collect();
+    if !mistakes.is_empty() {
+        return Failure::Configuration(mistakes);
+    }
+    let hint = if status == StatusCode::UNAUTHORIZED {
+        "; give it by --token-file or $CAUSEWAY_ADMIN_TOKEN"
+    } else {
+        ""
+    };
+    let why = answer["error"].as_str().unwrap_or("no reason given");
+    anyhow!("{url}: {status}: {}{hint}", super::show::safe(why)).into()
 }
 
 /// An answer as the value it should be.

@@ -6,6 +6,7 @@
 mod client;
 mod show;
 mod top;
+mod trace;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use self::client::Client;
 use super::Failure;
-use crate::admin::{BanView, FailureView, Reloaded, SessionView, Status, TransferView};
+use crate::admin::{BanView, FailureView, LogView, Reloaded, SessionView, Status, TransferView};
 
 /// Between two looks of `--watch` and `--wait`.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -85,6 +86,16 @@ enum Command {
         #[command(subcommand)]
         action: Option<BanAction>,
     },
+    /// What is logged; change it while the server runs
+    Log {
+        #[command(subcommand)]
+        action: Option<LogAction>,
+    },
+    /// Follow what a client and the server say to each other, line by line
+    Trace {
+        #[command(subcommand)]
+        action: trace::Action,
+    },
     /// Look at configuration, users and certificates now
     Reload,
     /// Stop the server: no new logins, running transfers may end, then it exits
@@ -101,6 +112,24 @@ enum Command {
     },
     /// Live view of sessions, transfers and failures; q ends it, k kicks
     Top,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogAction {
+    /// Log something else, at once; what is not said is as configured
+    Set {
+        /// A level (error, warn, info, debug, trace), or a level and directives: TARGET=LEVEL
+        #[arg(long, required_unless_present = "format")]
+        filter: Option<String>,
+        /// compact, pretty or json
+        #[arg(long)]
+        format: Option<String>,
+        /// How long, such as 90s, 10m or 2h [default: until it is reset or the server ends]
+        #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+        lasts: Option<u64>,
+    },
+    /// Log as configured again
+    Reset,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,24 +210,25 @@ async fn carry_out(client: &Client, command: &Command, json: bool) -> Result<(),
             }
             Ok(())
         }
-        Command::Bans { action: None } => {
-            let answer = client.get("/bans").await?;
-            print(&answer, json, |all: Vec<BanView>| show::bans(&all))
+        Command::Bans { action } => bans(client, action.as_ref(), json).await,
+        Command::Log { action } => {
+            let answer = match action {
+                None => client.get("/log").await?,
+                Some(LogAction::Reset) => client.delete("/log").await?,
+                Some(LogAction::Set {
+                    filter,
+                    format,
+                    lasts,
+                }) => {
+                    let body = serde_json::json!({
+                        "filter": filter, "format": format, "seconds": lasts
+                    });
+                    client.put("/log", &body).await?
+                }
+            };
+            print(&answer, json, |log: LogView| show::log(&log))
         }
-        Command::Bans {
-            action: Some(BanAction::Add { subject, seconds }),
-        } => {
-            let body = serde_json::json!({"subject": subject, "seconds": seconds});
-            let answer = client.post("/bans", &body).await?;
-            print(&answer, json, |ban: BanView| show::bans(&[ban]))
-        }
-        Command::Bans {
-            action: Some(BanAction::Lift { subject }),
-        } => {
-            let path = format!("/bans/{}", client::segment(subject));
-            let answer = client.delete(&path).await?;
-            print(&answer, json, |_: Value| "lifted\n".to_owned())
-        }
+        Command::Trace { action } => trace::carry_out(client, action, json).await,
         Command::Reload => {
             let answer = client.post("/reload", &Value::Null).await?;
             print(&answer, json, |reloaded: Reloaded| {
@@ -222,6 +252,25 @@ async fn carry_out(client: &Client, command: &Command, json: bool) -> Result<(),
     }
 }
 
+async fn bans(client: &Client, action: Option<&BanAction>, json: bool) -> Result<(), Failure> {
+    match action {
+        None => {
+            let answer = client.get("/bans").await?;
+            print(&answer, json, |all: Vec<BanView>| show::bans(&all))
+        }
+        Some(BanAction::Add { subject, seconds }) => {
+            let body = serde_json::json!({"subject": subject, "seconds": seconds});
+            let answer = client.post("/bans", &body).await?;
+            print(&answer, json, |ban: BanView| show::bans(&[ban]))
+        }
+        Some(BanAction::Lift { subject }) => {
+            let path = format!("/bans/{}", client::segment(subject));
+            let answer = client.delete(&path).await?;
+            print(&answer, json, |_: Value| "lifted\n".to_owned())
+        }
+    }
+}
+
 /// Waits until the server no longer answers, and says what it waits for.
 async fn gone(client: &Client) -> Result<(), Failure> {
     let mut last = None;
@@ -241,6 +290,19 @@ async fn gone(client: &Client) -> Result<(), Failure> {
     }
     writeln!(io::stderr(), "the server has ended")?;
     Ok(())
+}
+
+/// A time such as `90`, `90s`, `10m` or `2h`, in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 's')) => (&text[..at], 1),
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        _ => (text, 1),
+    };
+    let number = digits.parse::<u64>().ok();
+    let seconds = number.and_then(|number| number.checked_mul(unit));
+    seconds.ok_or_else(|| "expected a time such as 90s, 10m or 2h".to_owned())
 }
 
 /// Prints an answer as it came, or as text.

@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use crate::{
-    admin::{BanView, FailureView, Reloaded, SessionView, Status, TransferView},
+    admin::{
+        BanView, FailureView, LogView, Reloaded, SessionView, Status, TraceContent, TraceView,
+        TransferView,
+    },
     text::{bytes, rate},
 };
 
@@ -120,6 +123,63 @@ pub(super) fn bans(bans: &[BanView]) -> String {
         rows,
         "nobody is banned",
     )
+}
+
+pub(super) fn log(log: &LogView) -> String {
+    let how_long = match (&log.until, log.configured) {
+        (_, true) => "as configured".to_owned(),
+        (Some(until), false) => format!("until {}", safe(until)),
+        (None, false) => "until it is reset".to_owned(),
+    };
+    format!(
+        "{} as {}, {how_long}\n",
+        safe(&log.filter),
+        safe(&log.format)
+    )
+}
+
+pub(super) fn traces(traces: &[TraceView]) -> String {
+    let rows = traces.iter().map(|trace| {
+        vec![
+            trace.id.clone(),
+            trace.subject.clone(),
+            trace.state.clone(),
+            format!("{} s", trace.seconds_left),
+            trace.lines.to_string(),
+            trace.sessions.len().to_string(),
+        ]
+    });
+    table(
+        &["TRACE", "SUBJECT", "STATE", "LEFT", "LINES", "SESSIONS"],
+        rows,
+        "nobody is followed",
+    )
+}
+
+/// One line each: time, session, who, and what.
+pub(super) fn trace(content: &TraceContent) -> String {
+    let mut text = String::new();
+    for entry in &content.entries {
+        let sign = match entry.side.as_str() {
+            "client" => '>',
+            "server" => '<',
+            _ => '*',
+        };
+        for line in entry.text.lines() {
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "{} {} {sign} {}",
+                safe(&entry.at),
+                safe(&entry.session),
+                safe(line)
+            );
+        }
+    }
+    if text.is_empty() {
+        text.push_str("nothing was heard yet\n");
+    }
+    text
 }
 
 pub(super) fn kicked(session: &SessionView) -> String {

@@ -12,6 +12,7 @@ mod passive;
 mod profiles;
 mod s3;
 mod sources;
+mod telemetry;
 mod tls;
 mod uploads;
 
@@ -30,13 +31,13 @@ use self::{
     mounts::mounts,
     profiles::profiles,
     sources::{SHARED_COUNTERS, shared_counters},
+    telemetry::{log, telemetry},
     tls::{TLS, tls},
     uploads::uploads,
 };
 pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
 use super::{
-    Backend, Config, ConfigErrors, Effective, Limits, Listener, Log, LogFormat, RecursiveListing,
-    Timeouts,
+    Backend, Config, ConfigErrors, Effective, Limits, Listener, RecursiveListing, Timeouts,
     typed::{self, Reader, Table, Text},
     yaml::Node,
 };
@@ -67,6 +68,7 @@ const ROOT: &[&str] = &[
     "audit",
     "events",
     "log",
+    "telemetry",
 ];
 const LIMITS: [&str; 17] = [
     "connections",
@@ -101,15 +103,6 @@ const TIMEOUTS: [&str; 11] = [
     "drain_seconds",
 ];
 
-const FORMATS: [(&str, LogFormat); 2] = [("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
-const LEVELS: [(&str, tracing::Level); 5] = [
-    ("error", tracing::Level::ERROR),
-    ("warn", tracing::Level::WARN),
-    ("info", tracing::Level::INFO),
-    ("debug", tracing::Level::DEBUG),
-    ("trace", tracing::Level::TRACE),
-];
-
 /// Every key of every table, for the test that wants each in `config.example.yaml`.
 #[cfg(test)]
 pub(super) fn all_keys() -> Vec<&'static str> {
@@ -124,10 +117,10 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         profiles::PROFILE,
         s3::{ENCRYPTION, METADATA, S3},
         sources::{ANONYMOUS, HTTP, LDAP, LDAP_GROUPS},
+        telemetry::{LOG, OTLP, TELEMETRY},
         tls::{CERTIFICATE, CLIENT_CERTIFICATES, MAP},
         uploads::UPLOADS,
     };
-    let log = ["level", "format"];
     // Without a count, which every branch would change.
     let tables: &[&[&str]] = &[
         ROOT,
@@ -161,7 +154,9 @@ pub(super) fn all_keys() -> Vec<&'static str> {
         &ANONYMOUS,
         &BANDWIDTH,
         &TIMEOUTS,
-        &log,
+        &LOG,
+        &TELEMETRY,
+        &OTLP,
         &USERS,
         &AUTH,
         &ADMIN,
@@ -223,8 +218,8 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
     };
     let audit = audit(root);
     let events = events(root);
-    let log = root.section("log", &["level", "format"]);
-    let log = log.and_then(|table| log_of(&table));
+    let log = log(root);
+    let otlp = telemetry(root);
 
     if let Some(listeners) = &listeners {
         let admin = admin.iter().flatten().next();
@@ -256,6 +251,7 @@ fn config(root: &Table<'_>, reader: &Reader<'_>) -> Option<Config> {
         audit: audit?,
         events: events?,
         log: log?,
+        otlp: otlp?,
         effective: Effective::default(),
     })
 }
@@ -396,16 +392,6 @@ fn timeouts_of(table: &Table<'_>) -> Option<Timeouts> {
         drain_delay: drain_delay?,
         drain_grace: drain_grace?,
         drain: drain?,
-    })
-}
-
-fn log_of(table: &Table<'_>) -> Option<Log> {
-    let default = Log::default();
-    let level = table.choice_or("level", &LEVELS, default.level);
-    let format = table.choice_or("format", &FORMATS, default.format);
-    Some(Log {
-        level: level?,
-        format: format?,
     })
 }
 

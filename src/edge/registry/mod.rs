@@ -26,6 +26,7 @@ pub use self::{
     failures::{Failed, Failures, Reference},
     replies::{Quantiles, Replies},
 };
+use super::trace::{Tap, Traces};
 use crate::{
     config::EventKind,
     observe::{journal::Journal, record::Record},
@@ -41,6 +42,7 @@ pub struct Registry {
     sessions: Mutex<BTreeMap<String, Arc<Presence>>>,
     sums: Arc<Sums>,
     journal: Arc<Journal>,
+    traces: Arc<Traces>,
 }
 
 /// What outlives the session it came from.
@@ -77,6 +79,8 @@ pub struct Presence {
     view: OnceLock<Arc<View>>,
     /// Not given to the journal yet.
     unsettled: Mutex<Vec<Record>>,
+    /// Tells whoever follows it.
+    tap: Arc<Tap>,
 }
 
 /// What a session is doing.
@@ -167,12 +171,18 @@ impl Registry {
             journal: Arc::clone(&self.journal),
             view: OnceLock::new(),
             unsettled: Mutex::default(),
+            tap: Arc::new(Tap::new(Arc::clone(&self.traces), id, peer)),
         });
         self.table().insert(id.to_owned(), Arc::clone(&presence));
         Visit {
             presence,
             registry: Arc::clone(self),
         }
+    }
+
+    /// Who is followed.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Every session, by id.
@@ -284,7 +294,9 @@ impl Presence {
 
     /// Notes who it is.
     pub(super) fn note_login(&self, view: &Arc<View>) {
-        self.locked().user = Some(view.account().name.as_str().into());
+        let name = view.account().name.as_str();
+        self.locked().user = Some(name.into());
+        self.tap.name(name, true);
         // There is one login in a session.
         let _ = self.view.set(Arc::clone(view));
     }
@@ -293,6 +305,11 @@ impl Presence {
     pub(super) fn note_tls(&self, version: Option<&'static str>, certificate: Vec<String>) {
         let mut doing = self.locked();
         (doing.tls, doing.certificate) = (version, certificate.into());
+    }
+
+    /// Where a trace hears of it.
+    pub(super) fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 
     /// Whether content is to be hashed while it moves.

@@ -26,10 +26,12 @@ use super::{
     files::{Stop, lost_engine},
     hear::{Heard, hear},
     passive::PassivePort,
-    registry::{Running, What},
+    registry::{Running, What as Failed},
     reply::Reply,
     session::{Next, Session},
+    spans,
     tls::Flow,
+    trace::{Tap, What},
 };
 use crate::{
     engine::{Engine, EngineError, Order},
@@ -71,6 +73,7 @@ pub(super) async fn run(
     };
     let direction = prepared.source.direction();
     let path = prepared.path.clone();
+    spans::about(path.as_str());
     let closing = prepared.closing.clone();
     let running = session.shared.metrics.transfers_running.clone();
     let label = DirectionLabels {
@@ -106,7 +109,7 @@ pub(super) async fn run(
     if let (Err(error), Direction::Upload, 226) = (kept, direction, reply.code()) {
         // The file is there, but nobody would ever be told: the client sends it again.
         let code = 451;
-        let reference = session.visit.fail(&What {
+        let reference = session.visit.fail(&Failed {
             verb,
             path: path.as_str(),
             code,
@@ -184,6 +187,7 @@ async fn attend(
             deadlines,
             drain: &shared.drain,
             metrics: &shared.metrics,
+            tap: visit.tap(),
         },
         port,
         plan,
@@ -245,6 +249,7 @@ struct Carrier<'a> {
     deadlines: Deadlines,
     drain: &'a Drain,
     metrics: &'a Metrics,
+    tap: &'a Tap,
 }
 
 /// Data connection, then engine, then the outcome.
@@ -282,6 +287,7 @@ async fn carry(
     if let Some(handshake) = handshake {
         count(Ok(handshake));
     }
+    carrier.tap.note(|| What::Data(handshake));
     let Some(engine) = carrier.engine else {
         return Ending::Engine(EngineError::Closed);
     };

@@ -12,7 +12,9 @@ use crate::{
         registry::{Reference, What},
         reply::Reply,
         session::{Next, Session},
+        spans,
         tls::HandshakeError,
+        trace::What as Heard,
     },
     engine::EngineError,
     observe::{
@@ -140,6 +142,15 @@ pub(super) fn conclude(
         Ending::Engine(error) => return Err(lost_engine(&error)),
     };
     let direction = direction_label(*direction);
+    spans::moved(bytes);
+    session.visit.tap().note(|| Heard::Transfer {
+        verb,
+        direction,
+        path: path.as_str().to_owned(),
+        offset: summary.offset,
+        bytes,
+        outcome,
+    });
     let metrics = &session.shared.metrics;
     summary.count_phases(metrics, outcome == "complete");
     metrics

@@ -14,6 +14,7 @@ mod listing;
 mod opendal_upload;
 mod probe;
 mod rename;
+mod retries;
 mod s3;
 mod services;
 mod transport;
@@ -33,6 +34,7 @@ use opendal::{
     options::{DeleteOptions, ListOptions, ReaderOptions},
 };
 
+pub use self::retries::Retries;
 #[cfg(feature = "unftp-sbe-gcs")]
 pub(super) use self::services::check_gcs_credentials;
 use self::{
@@ -93,15 +95,15 @@ struct Shared {
 
 impl ObjectStore {
     /// Prepares a bucket; sends nothing yet.
-    pub fn open_s3(backend: &S3Backend, timeouts: &Timeouts) -> Result<Self> {
+    pub fn open_s3(backend: &S3Backend, timeouts: &Timeouts, retries: &Retries) -> Result<Self> {
         let transport = Transport::new(backend, timeouts)?;
-        let looks = transport::operator(backend, timeouts, &transport)?;
+        let looks = transport::operator(backend, timeouts, &transport, retries)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 dialect: Dialect::S3,
                 can: looks.info().capability(),
                 looks,
-                changes: Changes::S3(Arc::new(S3::new(backend, timeouts, &transport))),
+                changes: Changes::S3(Arc::new(S3::new(backend, timeouts, &transport, retries))),
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
                 set_time: backend.set_time,
@@ -111,22 +113,42 @@ impl ObjectStore {
     }
 
     /// Prepares a bucket of Google Cloud Storage; sends nothing yet.
-    pub fn open_gcs(backend: &GcsBackend, timeouts: &Timeouts) -> Result<Self> {
+    pub fn open_gcs(backend: &GcsBackend, timeouts: &Timeouts, retries: &Retries) -> Result<Self> {
         let service = services::gcs(backend)?;
-        Self::open(Dialect::Gcs, service, &backend.settings, timeouts)
+        Self::open(Dialect::Gcs, service, &backend.settings, timeouts, retries)
     }
 
     /// Prepares a container of Azure Blob Storage; sends nothing yet.
-    pub fn open_azblob(backend: &AzblobBackend, timeouts: &Timeouts) -> Result<Self> {
+    pub fn open_azblob(
+        backend: &AzblobBackend,
+        timeouts: &Timeouts,
+        retries: &Retries,
+    ) -> Result<Self> {
         let service =
             services::azblob(backend).map_err(|error| StoreError::from_opendal("open", error))?;
-        Self::open(Dialect::Azblob, service, &backend.settings, timeouts)
+        Self::open(
+            Dialect::Azblob,
+            service,
+            &backend.settings,
+            timeouts,
+            retries,
+        )
     }
 
     /// Prepares another service of OpenDAL; sends nothing yet.
-    pub fn open_other(backend: &OpenDalBackend, timeouts: &Timeouts) -> Result<Self> {
+    pub fn open_other(
+        backend: &OpenDalBackend,
+        timeouts: &Timeouts,
+        retries: &Retries,
+    ) -> Result<Self> {
         let service = services::other(backend)?;
-        Self::open(Dialect::Other, service, &backend.settings, timeouts)
+        Self::open(
+            Dialect::Other,
+            service,
+            &backend.settings,
+            timeouts,
+            retries,
+        )
     }
 
     fn open(
@@ -134,9 +156,11 @@ impl ObjectStore {
         service: Operator,
         settings: &BucketSettings,
         timeouts: &Timeouts,
+        retries: &Retries,
     ) -> Result<Self> {
         let can = service.info().capability();
-        let (looks, moves) = transport::operators(service, settings.ca_file.as_deref(), timeouts)?;
+        let ca_file = settings.ca_file.as_deref();
+        let (looks, moves) = transport::operators(service, ca_file, timeouts, retries)?;
         Ok(Self {
             shared: Arc::new(Shared {
                 dialect,

@@ -4,12 +4,15 @@ use std::{path::Path, time::Duration};
 
 use opendal::{
     HttpTransporter, OperationContext, Operator,
-    layers::{RetryLayer, TimeoutLayer},
+    layers::{RetryEvent, RetryLayer, TimeoutLayer},
     services::S3,
 };
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-use super::super::{ErrorKind, Result, StoreError};
+use super::{
+    super::{ErrorKind, Result, StoreError},
+    retries::Retries,
+};
 use crate::config::{S3Backend, S3Encryption, Timeouts};
 
 /// Tries after the first. The budget is per call, not per part, so one slow part must not use it up.
@@ -83,13 +86,14 @@ pub(super) fn operator(
     backend: &S3Backend,
     timeouts: &Timeouts,
     transport: &Transport,
+    retries: &Retries,
 ) -> Result<Operator> {
     let context = OperationContext::new().with_http_transport(transport.for_opendal.clone());
     // `with_context` first: layers wrap the transport and executor they find.
     let plain = Operator::new(service(backend))
         .map_err(|error| StoreError::from_opendal("open", error))?
         .with_context(context);
-    Ok(layered(plain, timeouts.store / 4))
+    Ok(layered(plain, timeouts.store / 4, retries))
 }
 
 /// For a service that is not S3, one operator for looks and one for moves, over one pool of
@@ -99,6 +103,7 @@ pub(super) fn operators(
     service: Operator,
     ca_file: Option<&Path>,
     timeouts: &Timeouts,
+    retries: &Retries,
 ) -> Result<(Operator, Operator)> {
     let authorities = ca_file.map_or(Ok(Vec::new()), authorities)?;
     let transport = ReqwestTransport::new(client(&authorities, timeouts.store, timeouts)?);
@@ -106,13 +111,14 @@ pub(super) fn operators(
     let plain = service.with_context(OperationContext::new().with_http_transport(transport));
     let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
     Ok((
-        layered(plain.clone(), timeouts.store / 4),
-        layered(plain, step),
+        layered(plain.clone(), timeouts.store / 4, retries),
+        layered(plain, step, retries),
     ))
 }
 
 /// Each try gets `each`.
-fn layered(plain: Operator, each: Duration) -> Operator {
+fn layered(plain: Operator, each: Duration, retries: &Retries) -> Operator {
+    let retries = retries.clone();
     plain
         .layer(TimeoutLayer::new().with_timeout(each).with_io_timeout(each))
         .layer(
@@ -121,7 +127,8 @@ fn layered(plain: Operator, each: Duration) -> Operator {
                 .with_min_delay(RETRY_MIN_DELAY)
                 // Who gives a try little time does not want to wait long for the next one either.
                 .with_max_delay(RETRY_DELAY.min(each.max(RETRY_MIN_DELAY)))
-                .with_max_times(RETRIES as usize),
+                .with_max_times(RETRIES as usize)
+                .with_notify(move |event: RetryEvent<'_>| retries.count(event.op.into_static())),
         )
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{
-    super::{LocalStore, ObjectStore, Store},
+    super::{LocalStore, ObjectStore, Retries, Store},
     bytes, put,
 };
 use crate::{
@@ -105,7 +105,7 @@ impl Lab {
         std::fs::create_dir(&directory).unwrap();
         let (address, server) = serve(files.path()).await;
         let s3 = s3_backend(&format!("http://{address}"), "key", "secret", "bucket", "");
-        let store = ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap();
+        let store = ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap();
         Self {
             name: "stand-in",
             store: Box::new(store),
@@ -150,7 +150,7 @@ impl Lab {
         let mut s3 = s3_backend(endpoint, access, secret, &bucket, "");
         change(&mut s3);
         python(&s3, "s3.create_bucket(Bucket=bucket)").await;
-        let store = ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap();
+        let store = ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap();
         Some(Self {
             name: "gateway",
             store: Box::new(store),
@@ -167,7 +167,9 @@ impl Lab {
         change(&mut s3);
         Self {
             name: self.name,
-            store: Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()),
+            store: Box::new(
+                ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap(),
+            ),
             directory: self.directory.clone(),
             s3: Some(s3),
             _files: TempDir::new().unwrap(),
@@ -236,7 +238,7 @@ impl Lab {
         let (port, proxy) = proxy(endpoint.replace("http://", "")).await;
         s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
         (
-            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default()).unwrap()),
+            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap()),
             proxy,
         )
     }

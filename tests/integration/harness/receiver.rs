@@ -33,6 +33,7 @@ pub(crate) struct Request {
     /// Names in lower case.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Receiver {
@@ -93,11 +94,15 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
     let length = headers.get("content-length");
     let length = length.map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let body = String::from_utf8(body).unwrap();
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes)?;
+    let body = String::from_utf8_lossy(&bytes).into_owned();
     if (200..300).contains(&status) {
-        let request = Request { headers, body };
+        let request = Request {
+            headers,
+            body,
+            bytes,
+        };
         shared.requests.lock().unwrap().push(request);
     }
     write!(

@@ -29,6 +29,16 @@ use aws_sdk_s3::{
     },
     operation::head_object::HeadObjectOutput,
 };
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeTransmitInterceptorContextRef},
+        orchestrator::Metadata,
+        retries::RequestAttempts,
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::config_bag::ConfigBag;
 use tokio::sync::Semaphore;
 
 use self::{attributes::Encryption, error::failed, http::Http, record::Claims};
@@ -37,6 +47,7 @@ pub(super) use self::{
 };
 use super::{
     super::{ErrorKind, Result},
+    retries::Retries,
     transport::{RETRIES, RETRY_DELAY, Transport},
 };
 use crate::config::{S3Backend, S3Switches, Timeouts};
@@ -81,7 +92,12 @@ pub(super) struct S3 {
 
 impl S3 {
     /// Prepares a client over `transport`; sends nothing yet.
-    pub(super) fn new(backend: &S3Backend, timeouts: &Timeouts, transport: &Transport) -> Self {
+    pub(super) fn new(
+        backend: &S3Backend,
+        timeouts: &Timeouts,
+        transport: &Transport,
+        retries: &Retries,
+    ) -> Self {
         let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
         let credentials = match &backend.credentials {
             Some(credentials) => SharedCredentialsProvider::new(credentials::fixed(credentials)),
@@ -91,7 +107,7 @@ impl S3 {
         };
         // The SDK's own quota of retries is shared by all requests and used up by one bad minute; what
         // bounds ours is their number and the deadline of each.
-        let retries = RetryPartition::custom("causeway")
+        let partition = RetryPartition::custom("causeway")
             .token_bucket(TokenBucket::unlimited())
             .build();
         let mut config = Config::builder()
@@ -110,13 +126,14 @@ impl S3 {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .retry_partition(retries)
+            .retry_partition(partition)
             .retry_config(
                 RetryConfig::standard()
                     .with_max_attempts(RETRIES + 1)
                     .with_initial_backoff(Duration::from_millis(200))
                     .with_max_backoff(RETRY_DELAY),
             )
+            .interceptor(Recount(retries.clone()))
             .timeout_config(one_try(step));
         if let Some(endpoint) = &backend.endpoint {
             config = config.endpoint_url(endpoint);
@@ -188,6 +205,32 @@ impl S3 {
 
     fn switches(&self) -> S3Switches {
         self.settings.switches
+    }
+}
+
+/// Counts each try after the first.
+#[derive(Debug)]
+struct Recount(Retries);
+
+impl Intercept for Recount {
+    fn name(&self) -> &'static str {
+        "Recount"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let attempts = bag
+            .load::<RequestAttempts>()
+            .map_or(1, RequestAttempts::attempts);
+        if attempts > 1 {
+            self.0
+                .count(bag.load::<Metadata>().map_or("unknown", Metadata::name));
+        }
+        Ok(())
     }
 }
 

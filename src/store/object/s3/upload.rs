@@ -14,7 +14,6 @@ use aws_sdk_s3::{
 use bytes::Bytes;
 use opendal::options::ReadOptions;
 use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
-use tracing::Instrument;
 
 use super::{
     LEAST_PART_BYTES, MOST_PART_BYTES, MOST_PARTS, PARTS_PER_SIZE, S3,
@@ -28,6 +27,7 @@ use super::{
 };
 use crate::{
     access::StoreKey,
+    observe::telemetry::Here,
     store::{
         Base, ErrorKind, Kind, NewFile, PartSizes, Result, Stat, StoreError, Upload,
         object::ObjectStore, transfer::Progress,
@@ -201,7 +201,7 @@ impl S3Upload {
         let (s3, path) = (Arc::clone(&self.s3), self.path.clone());
         let source = s3.copy_source(source);
         let work = copy::parts(s3, path, id, source, version, copies);
-        self.sending.spawn(work.in_current_span());
+        self.sending.spawn(Here::now().carry(work));
         Ok(())
     }
 
@@ -255,7 +255,7 @@ impl S3Upload {
             let part = s3.send_part(&path, &id, number, chunks).await?;
             Ok(vec![part])
         };
-        self.sending.spawn(work.in_current_span());
+        self.sending.spawn(Here::now().carry(work));
         Ok(())
     }
 
