@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
+
 use crate::harness::{Raw, Server, Store, bytes, http};
 
 const TOKEN: &str = "a-token-for-the-status-page";
@@ -24,6 +26,8 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
     let server = Server::with(&store)
         .set("/admin/token", TOKEN)
         .set("/timeouts/data_connect_seconds", 1)
+        // The harness's own address is safe elsewhere.
+        .set("/bans", json!({"safe_networks": []}))
         .user(&format!(
             "{{name: '{HOSTILE_USER}', password_hash: '{hash}'}}"
         ))
@@ -32,7 +36,26 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
     // A failure with a hostile name in it.
     hostile.expect("EPSV", 229);
     hostile.expect(&format!("STOR {HOSTILE_FILE}.failed"), 150);
-    hostile.reply().expect(425);
+    let failed = hostile.reply().expect(425).text();
+    let reference = failed.split("(ref ").nth(1).unwrap().trim_end_matches(')');
+    let admin = |method: &str, path: &str, body: &str| {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [("Authorization", bearer.as_str())];
+        http(
+            server.admin,
+            method,
+            &format!("/api/v1{path}"),
+            &headers,
+            body,
+        )
+    };
+    for subject in [
+        "address:192.0.2.66".to_owned(),
+        format!("user:{HOSTILE_USER}"),
+    ] {
+        let ban = json!({"subject": subject, "seconds": 3600}).to_string();
+        assert_eq!(admin("POST", "/bans", &ban).0, 201);
+    }
     let mut download = Raw::explicit_as(&server, "alice");
     store.put("alice/large.bin", &bytes(5, 64 << 20));
     let mut coming = download.open_data();
@@ -54,6 +77,7 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
         .arg(format!("http://{}/", server.admin))
         .arg(TOKEN)
         .arg(&pictures)
+        .arg(reference)
         .env("NODE_PATH", tests.join(".clients/page/node_modules"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -79,6 +103,7 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
                     hostile.expect(&format!("SIZE nothing{index}"), 550);
                 }
             }
+            "lifted" => assert_eq!(admin("GET", "/bans", "").1, "[]"),
             "kicked" => {
                 let replies = raw.until_closed(Duration::from_secs(20));
                 let codes: Vec<_> = replies.iter().map(|reply| reply.code).collect();
@@ -86,7 +111,7 @@ fn page_shows_a_running_upload_ends_it_and_names_stay_text() {
             }
             _ => {}
         }
-        if ["more", "shots", "kicked"].contains(&line.as_str()) {
+        if ["more", "shots", "kicked", "lifted"].contains(&line.as_str()) {
             writeln!(go, "go").unwrap();
         }
         said.push(line);

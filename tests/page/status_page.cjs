@@ -1,6 +1,6 @@
 // The status page in a real Chromium. Called by tests/integration/page.rs:
 //
-//   node status_page.cjs URL TOKEN DIRECTORY
+//   node status_page.cjs URL TOKEN DIRECTORY REFERENCE
 //
 // Says what it has seen line by line on standard output; the test does the FTP side of each step. A
 // failed check ends it with a message and status 1. Screenshots go to DIRECTORY.
@@ -11,7 +11,7 @@ const path = require("node:path");
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
-const [url, token, directory] = process.argv.slice(2);
+const [url, token, directory, reference] = process.argv.slice(2);
 const HOSTILE_FILE = '/<img src=x onerror="window.pwned=1">';
 const HOSTILE_USER = "<script>window.pwned=1<b>";
 const LIMIT = { timeout: 30000 };
@@ -101,6 +101,20 @@ async function main() {
       assert(over <= 0, `${name}: ${over} pixels too wide`);
       await page.screenshot({ path: path.join(directory, `${name}.png`), fullPage: true });
     }
+
+    // A failure is found by what the client was told.
+    await page.locator("tr", { hasText: reference }).first().waitFor(LIMIT);
+
+    // Both bans are there, the user's by its name, and can be lifted.
+    for (const who of ["address:192.0.2.66", HOSTILE_USER]) {
+      const ban = page.locator("tr", { hasText: who, has: page.locator("[data-lift]") });
+      await ban.locator("[data-lift]").click(LIMIT);
+      assert((await page.locator("#question").innerText()).includes(who));
+      await page.click('#confirm button[value="yes"]');
+      await ban.waitFor({ state: "detached", ...LIMIT });
+    }
+    await page.locator("#live", { hasText: "Nobody is banned." }).waitFor(LIMIT);
+    await step("lifted");
 
     // Leaving it does nothing, ending it ends it.
     await upload.first().locator("[data-kick]").click();
