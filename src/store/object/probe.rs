@@ -233,7 +233,12 @@ async fn abort(operator: &Operator, path: &str, size: usize) -> Result<(), Troub
 
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn trouble(error: opendal::Error) -> Trouble {
+    // What stands before the arrow is about the request; its address may hold a signature.
     let text = error.to_string();
+    let text = text
+        .split_once(" => ")
+        .map_or(text.as_str(), |(_, said)| said)
+        .to_owned();
     let no_place = [
         "NoSuchBucket",
         "ContainerNotFound",

@@ -21,8 +21,13 @@ use std::{
     path::Path,
 };
 
+use serde_json::json;
+
 pub(crate) use self::place::{Bench, Place};
-use crate::harness::Reply;
+use crate::{
+    check::{Checked, outcomes, refused},
+    harness::Reply,
+};
 
 /// What a behaviour came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +234,59 @@ fn every_item_of_the_list_has_one_row() {
 #[test]
 fn fs() {
     column(Place::Fs);
+}
+
+/// `causeway check` finds each stand-in good and leaves nothing there; in front of one that refuses every
+/// change it names what is missing as the provider does.
+#[test]
+#[ignore = "needs the stand-ins: run by ./tests/behaviour"]
+fn check_tries_every_stand_in() {
+    const AZURE: &str =
+        "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/write (SAS: c and w)";
+    for (place, step, missing) in [
+        (Place::S3Moto, "PutObject", "s3:PutObject"),
+        (Place::Gcs, "write", "storage.objects.create"),
+        (Place::GcsUnftp, "write", "storage.objects.create"),
+        (Place::Azblob, "write", AZURE),
+    ] {
+        let store = place.store();
+        let mut backend = store.backend();
+        if place == Place::S3Moto {
+            // Every condition is tried, and obeyed.
+            backend["provider"] = json!("aws");
+        }
+        let (code, report) = Checked::new(backend.clone()).run(&[]);
+        assert_eq!(code, Some(0), "{}: {report:#}", place.name());
+        let bad = outcomes(&report)
+            .into_iter()
+            .find(|(_, outcome)| outcome != "done");
+        assert_eq!(bad, None, "{}", place.name());
+        assert!(
+            store.files().is_empty(),
+            "{}: {:?}",
+            place.name(),
+            store.files()
+        );
+        assert!(store.open_uploads().is_empty(), "{}", place.name());
+
+        let endpoint = store.endpoint();
+        let rest = endpoint.trim_start_matches("http://");
+        let (host, path) = rest
+            .split_once('/')
+            .map_or((rest, String::new()), |(host, path)| {
+                (host, format!("/{path}"))
+            });
+        let proxy = refusing::start(host.to_owned(), "403 Forbidden");
+        backend["endpoint"] = json!(format!("http://{proxy}{path}"));
+        let (code, report) = Checked::new(backend).run(&[]);
+        assert_eq!(code, Some(1), "{}: {report:#}", place.name());
+        let expected = (step.to_owned(), vec![missing.to_owned()]);
+        assert!(
+            refused(&report).contains(&expected),
+            "{}: {report:#}",
+            place.name()
+        );
+    }
 }
 
 #[test]
