@@ -4,6 +4,7 @@
 """
 
 import base64
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
