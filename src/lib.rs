@@ -21,6 +21,7 @@ pub mod config;
 pub mod edge;
 pub mod engine;
 pub mod listen;
+mod loopback;
 pub mod observe;
 pub mod shutdown;
 pub mod store;

@@ -1,5 +1,7 @@
 //! [`explain()`]: what a command needs, and what becomes of it, in the order in which it is asked for.
 
+use std::fmt;
+
 use super::{Action, Denied, Grounds, StoreKey, Tree, VirtualPath};
 
 /// What a command asks for.
@@ -20,6 +22,49 @@ pub struct Step {
     pub when: &'static str,
     /// Yes with the key and the grounds, or why not.
     pub decision: Result<(StoreKey, Grounds), Denied>,
+}
+
+impl Question {
+    /// `write`, `list` …, or `enter`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::May(action) => action.word(),
+            Self::Enter => "enter",
+        }
+    }
+}
+
+impl Step {
+    /// Whether the command may go on after it: it is allowed, or asked for in some cases only.
+    pub fn lets_go_on(&self) -> bool {
+        self.decision.is_ok() || !self.when.is_empty()
+    }
+
+    /// The decision with the grant, mount or condition behind it, for people.
+    pub fn reason(&self) -> String {
+        match &self.decision {
+            Ok((key, grounds)) => {
+                let by = match grounds {
+                    Grounds::NoGrants => "no grant allows or denies anything here".to_owned(),
+                    Grounds::Rule(rule) => {
+                        let (pattern, allow) = (rule.pattern.as_str(), rule.allow);
+                        format!("{} ({pattern}: allow {allow})", rule.origin)
+                    }
+                };
+                format!("allowed: {by}; {}:{:?}", key.backend(), key.as_str())
+            }
+            Err(Denied::ReadOnlyMount(path)) => format!("denied: the mount {path} is read-only"),
+            Err(denied) => format!("denied: {denied}"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let comma = if self.when.is_empty() { "" } else { ", " };
+        let (needs, when) = (self.question.word(), self.when);
+        write!(formatter, "{needs}{comma}{when}: {}", self.reason())
+    }
 }
 
 /// The decisions that the command `verb` (as on the control connection, in any case; its `X` forms

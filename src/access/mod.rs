@@ -13,7 +13,8 @@ mod template;
 mod tree;
 
 pub use account::{
-    Account, AccountLimits, Circumstances, Conditions, FileNames, Hours, NotAdmitted, Quota, Window,
+    Account, AccountLimits, Circumstances, Conditions, FileNames, Hours, Known, NotAdmitted, Quota,
+    Window,
 };
 pub use action::{Action, Actions};
 pub use explain::{Question, Step, explain};

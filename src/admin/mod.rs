@@ -33,8 +33,9 @@ use axum::{
 
 pub use self::{
     api::{
-        BanView, EntryView, FailureView, Invalid, LogView, Problem, SessionView, Status,
-        TraceContent, TraceView, TransferView,
+        BanView, EntryView, Explanation, FailureView, GrantView, Invalid, LogView, MountView,
+        Problem, SessionView, Status, StepView, TraceContent, TraceView, TransferView, UserDetails,
+        UserView,
     },
     levers::{DrainOrder, Levers, Orders, ReloadOrder, Reloaded},
     ready::{Check, Readiness},

@@ -6,11 +6,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
-    auth::{
-        Anonymous, Authentication, Directory, FreshUsers, Hashing, HttpHook, Names, SharedCounters,
-        Source, UserStore, bans::Bans,
-    },
-    config::{self, Config, Listener, Resumption, SourceKind},
+    auth::{Authentication, FreshUsers, Hashing, Names, SharedCounters, UserStore, bans::Bans},
+    config::{self, Config, Listener, Resumption},
     edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
     observe::{journal::Journal, metrics::Metrics},
@@ -58,8 +55,7 @@ impl Lasting {
         let counters = match &config.shared_counters {
             None => None,
             Some(settings) => {
-                let counters = SharedCounters::new(settings, Arc::clone(&metrics))
-                    .context("shared_counters.url is not usable")?;
+                let counters = SharedCounters::new(settings, Arc::clone(&metrics))?;
                 bans.share(counters.notes());
                 Some(counters)
             }
@@ -125,8 +121,11 @@ pub(super) async fn renew(config: Config, last: &Serving) -> Result<Prepared, Ve
     };
     let (mut fresh_users, mut users) = (None, Some(Arc::clone(&last.users)));
     if last.users.is_of(&config.auth) {
-        match last.users.prepare(Names::of(&config)) {
-            Ok(fresh) => fresh_users = Some(fresh),
+        let (store, names) = (Arc::clone(&last.users), Names::of(&config));
+        // Thousands of users take a while: the sessions need the async workers.
+        match tokio::task::spawn_blocking(move || store.prepare(names)).await {
+            Ok(Ok(fresh)) => fresh_users = Some(fresh),
+            Ok(Err(error)) => note(error.into()),
             Err(error) => note(error.into()),
         }
     } else {
@@ -201,7 +200,8 @@ fn share(
     users: &Arc<UserStore>,
     last: Option<&Serving>,
 ) -> anyhow::Result<Arc<Shared>> {
-    let sources = sources(config, lasting, users)?;
+    let before = last.map(|last| &last.shared.surroundings.authentication);
+    let authentication = Authentication::open(&config.auth, before, users, &lasting.drain)?;
     let mut stores = BTreeMap::new();
     for (name, backend) in &config.backends {
         let kept = last
@@ -218,7 +218,7 @@ fn share(
     }
     Ok(Arc::new(Shared {
         surroundings: Arc::new(Surroundings {
-            authentication: Authentication::new(sources),
+            authentication,
             mounts: config.mounts.clone(),
             quotas: quotas(config, lasting, last),
             stores: Arc::new(Stores::new(stores, config.limits.rename_bytes)),
@@ -251,35 +251,6 @@ fn quotas(config: &Config, lasting: &Lasting, last: Option<&Serving>) -> Arc<Quo
         Some(quotas) => Arc::clone(quotas),
         None => Arc::new(Quotas::new(recount, lasting.drain.clone())),
     }
-}
-
-/// The authentication sources in their order.
-fn sources(
-    config: &Config,
-    lasting: &Lasting,
-    users: &Arc<UserStore>,
-) -> anyhow::Result<Vec<Arc<dyn Source>>> {
-    let auth = &config.auth;
-    let mut sources = Vec::<Arc<dyn Source>>::new();
-    for source in &auth.sources {
-        let users = Arc::clone(users);
-        sources.push(match (source, &auth.http, &auth.ldap) {
-            (SourceKind::Users, ..) => users,
-            (SourceKind::Anonymous, ..) => Arc::new(Anonymous::new(auth.anonymous.clone(), users)),
-            (SourceKind::Http, Some(settings), _) => {
-                let hashing = Arc::clone(&lasting.hashing);
-                Arc::new(HttpHook::open(settings, users, hashing)?)
-            }
-            (SourceKind::Ldap, _, Some(settings)) => {
-                let drain = lasting.drain.clone();
-                Arc::new(Directory::open(settings.clone(), users, drain)?)
-            }
-            // The configuration asks for the settings of every source it names.
-            (SourceKind::Http, None, _) => anyhow::bail!("auth.http is missing"),
-            (SourceKind::Ldap, _, None) => anyhow::bail!("auth.ldap is missing"),
-        });
-    }
-    Ok(sources)
 }
 
 fn open_users(config: &Config, lasting: &Lasting) -> anyhow::Result<Arc<UserStore>> {

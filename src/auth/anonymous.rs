@@ -50,8 +50,4 @@ impl Source for Anonymous {
             Err(problem) => Verdict::Unavailable(format!("auth.anonymous.groups: {problem}")),
         }
     }
-
-    fn knows(&self, user: &str) -> bool {
-        self.name_of(user).is_some()
-    }
 }

@@ -6,12 +6,14 @@
 
 mod anonymous;
 pub mod bans;
+mod check;
 mod document;
 mod hashing;
 pub mod hook;
 pub mod ldap;
 pub mod password;
 pub mod shared;
+mod trust;
 mod users;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
@@ -20,14 +22,20 @@ use async_trait::async_trait;
 
 pub use self::{
     anonymous::Anonymous,
+    check::{Finding, check_files, check_online},
     document::{Document, FOREIGN_BYTES, Groups, LoginBy, Names, Settings, name_problem},
     hashing::{Busy, Hashing},
     hook::HttpHook,
     ldap::Directory,
     shared::SharedCounters,
+    trust::TrustErrors,
     users::{FreshUsers, UserStore, Users, UsersError, users_schema},
 };
-use crate::access::{Account, Circumstances};
+use crate::{
+    access::{Account, Circumstances},
+    config::{self, SourceKind},
+    shutdown::Drain,
+};
 
 /// One try to log in.
 pub struct Attempt {
@@ -64,13 +72,6 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// are looked at by the caller.
     async fn log_in(&self, attempt: &Attempt) -> Verdict;
 
-    /// Whether it surely has a user of this name, if that is known at once. For logs, never for an
-    /// answer to a client.
-    fn knows(&self, user: &str) -> bool {
-        let _ = user;
-        false
-    }
-
     /// Spends what checking a wrong password would have cost, after no source knew the user: the time
     /// of an answer must not tell who exists.
     async fn pretend(&self, attempt: &Attempt) {
@@ -85,6 +86,9 @@ pub enum Verdict {
     Accepted(Arc<Account>),
     /// The user is known here and has not proved itself; no other source is asked.
     Refused(String),
+    /// Nothing that could prove anything: no other source is asked, and nobody knows whether there is
+    /// such a user.
+    Dismissed(String),
     /// Not known here: the next source is asked.
     Unknown,
     /// Cannot tell now. Nobody gets in, and no other source is asked: it might know another user of
@@ -98,7 +102,10 @@ pub enum Outcome {
     /// 230.
     Welcome(Arc<Account>),
     /// 530, always with the same words.
-    Refused,
+    Refused {
+        /// Some source has a user of this name. For logs, never for an answer to a client.
+        known: bool,
+    },
     /// Try again later.
     Unavailable,
 }
@@ -116,17 +123,56 @@ pub struct Decision {
 #[derive(Debug)]
 pub struct Authentication {
     sources: Vec<Arc<dyn Source>>,
+    hook: Option<Arc<HttpHook>>,
+    directory: Option<Arc<Directory>>,
 }
 
 impl Authentication {
     /// Authentication by `sources`, in this order.
     pub fn new(sources: Vec<Arc<dyn Source>>) -> Self {
-        Self { sources }
+        Self {
+            sources,
+            hook: None,
+            directory: None,
+        }
     }
 
-    /// Whether some source has a user of this name. For logs, never for an answer to a client.
-    pub fn knows(&self, name: &str) -> bool {
-        self.sources.iter().any(|source| source.knows(name))
+    /// The sources that `auth` names, in their order. Connections of `last` go on where nothing about
+    /// them has changed. Blocks for the disk.
+    ///
+    /// # Errors
+    /// Files that a source needs are not usable.
+    pub fn open(
+        auth: &config::Auth,
+        last: Option<&Self>,
+        users: &Arc<UserStore>,
+        drain: &Drain,
+    ) -> anyhow::Result<Self> {
+        let mut opened = Self::new(Vec::new());
+        for source in &auth.sources {
+            let users = Arc::clone(users);
+            let source: Arc<dyn Source> = match (source, &auth.http, &auth.ldap) {
+                (SourceKind::Users, ..) => users,
+                (SourceKind::Anonymous, ..) => {
+                    Arc::new(Anonymous::new(auth.anonymous.clone(), users))
+                }
+                (SourceKind::Http, Some(settings), _) => {
+                    let (last, hashing) = (last.and_then(|l| l.hook.as_deref()), users.hashing());
+                    let hook = HttpHook::open(settings, last, users, hashing)?;
+                    Arc::clone(opened.hook.insert(Arc::new(hook))) as _
+                }
+                (SourceKind::Ldap, _, Some(settings)) => {
+                    let last = last.and_then(|last| last.directory.as_deref());
+                    let directory = Directory::open(settings, last, users, drain.clone())?;
+                    Arc::clone(opened.directory.insert(Arc::new(directory))) as _
+                }
+                // The configuration asks for the settings of every source it names.
+                (SourceKind::Http, None, _) => anyhow::bail!("auth.http is missing"),
+                (SourceKind::Ldap, _, None) => anyhow::bail!("auth.ldap is missing"),
+            };
+            opened.sources.push(source);
+        }
+        Ok(opened)
     }
 
     /// Decides about an attempt at the time `now`. Why it is refused goes to the log.
@@ -146,7 +192,11 @@ impl Authentication {
                     if matches!(attempt.proof, Proof::Password(_)) {
                         tracing::info!(source = name, reason, "login refused by its source");
                     }
-                    return decided(Outcome::Refused);
+                    return decided(Outcome::Refused { known: true });
+                }
+                Verdict::Dismissed(reason) => {
+                    tracing::info!(source = name, reason, "login refused by its source");
+                    return decided(Outcome::Refused { known: false });
                 }
                 Verdict::Unknown => {}
                 Verdict::Unavailable(reason) => {
@@ -161,7 +211,7 @@ impl Authentication {
             }
         }
         Decision {
-            outcome: Outcome::Refused,
+            outcome: Outcome::Refused { known: false },
             source: "none",
         }
     }
@@ -179,7 +229,7 @@ fn admit(
         Err(reason) => {
             let user = account.name.as_str();
             tracing::warn!(source, user, %reason, "proved itself and may not log in");
-            Outcome::Refused
+            Outcome::Refused { known: true }
         }
     }
 }

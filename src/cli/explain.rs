@@ -13,10 +13,7 @@ use clap::Args;
 
 use super::Failure;
 use crate::{
-    access::{
-        Account, Circumstances, Denied, Grounds, Question, Step, StoreKey, Tree, VirtualPath,
-        explain,
-    },
+    access::{Account, Known, Tree, VirtualPath, explain},
     auth::{Names, Users},
     config::Config,
 };
@@ -64,8 +61,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut text = String::new();
     let mut allowed = login(account, arguments, &mut text);
     for step in &steps {
-        describe(step, &mut text);
-        allowed &= step.decision.is_ok() || !step.when.is_empty();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {step}");
+        allowed &= step.lets_go_on();
     }
     let verb = arguments.verb.to_ascii_uppercase();
     let word = if allowed { "allowed" } else { "denied" };
@@ -83,57 +81,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Whether the user could log in, as far as the arguments say.
 fn login(account: &Account, arguments: &Arguments, text: &mut String) -> bool {
-    let mut conditions = account.conditions.clone();
-    if arguments.from.is_none() {
-        conditions.networks.clear();
-    }
-    if arguments.listener.is_none() {
-        conditions.listeners.clear();
-    }
-    let circumstances = Circumstances {
+    let known = Known {
         now: SystemTime::now(),
-        address: arguments.from.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-        listener: arguments.listener.as_deref().unwrap_or_default(),
+        address: arguments.from,
+        listener: arguments.listener.as_deref(),
         encrypted: !arguments.clear,
     };
     // Writing to a string does not fail.
-    let _ = match conditions.admit(&circumstances) {
+    let _ = match account.conditions.admit_as_known(&known) {
         Ok(()) => return true,
         Err(reason) => writeln!(text, "  login: denied: {reason}"),
     };
     false
-}
-
-fn describe(step: &Step, text: &mut String) {
-    let question = match step.question {
-        Question::May(action) => action.word(),
-        Question::Enter => "enter",
-    };
-    let when = match step.when {
-        "" => String::new(),
-        when => format!(", {when}"),
-    };
-    let decision = match &step.decision {
-        Ok((key, grounds)) => allowed(key, grounds),
-        Err(denied) => format!("denied: {}", reason(denied)),
-    };
-    let _ = writeln!(text, "  {question}{when}: {decision}");
-}
-
-fn allowed(key: &StoreKey, grounds: &Grounds) -> String {
-    let by = match grounds {
-        Grounds::NoGrants => "no grant allows or denies anything here".to_owned(),
-        Grounds::Rule(rule) => {
-            let (pattern, allow) = (rule.pattern.as_str(), rule.allow);
-            format!("{} ({pattern}: allow {allow})", rule.origin)
-        }
-    };
-    format!("allowed: {by}; {}:{:?}", key.backend(), key.as_str())
-}
-
-fn reason(denied: &Denied) -> String {
-    match denied {
-        Denied::ReadOnlyMount(path) => format!("the mount {path} is read-only"),
-        other => other.to_string(),
-    }
 }

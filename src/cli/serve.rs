@@ -9,7 +9,7 @@ use super::Failure;
 use crate::{
     app::{App, ConfigFile},
     config::Config,
-    observe::{logging::Logging, telemetry},
+    observe::{logging::Logging, panics, telemetry},
     shutdown::{Signals, hangups},
 };
 
@@ -40,6 +40,7 @@ pub(super) fn start(
     };
     let logging = Logging::start(&config.log, layer)
         .map_err(|error| anyhow!("cannot start logging: {error}"))?;
+    panics::log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -57,7 +57,8 @@ pub use self::{
         S3Metadata, S3Provider, S3Switches,
     },
     sources::{
-        Anonymous, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters, WhenUnavailable,
+        Anonymous, HttpHook, Ldap, LdapGroups, LdapService, RedisServer, SharedCounters,
+        WhenUnavailable,
     },
     telemetry::Otlp,
     tls::{

@@ -126,10 +126,41 @@ pub enum WhenUnavailable {
 /// A Redis or Valkey that several replicas share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedCounters {
-    /// `redis://host:port/db` or `unix:///path`.
+    /// `rediss://user:password@host:port/db`, `redis://…` or `unix:///path`.
     pub url: Secret,
+    /// PEM of the authorities that may have issued its certificate; default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What causeway shows it (mTLS).
+    pub client_certificate: Option<CertificateFiles>,
     /// In front of every key; default `causeway:`.
     pub prefix: String,
-    /// One request; default 500 ms.
+    /// One request, and one try to connect; default 500 ms.
     pub deadline: Duration,
+}
+
+/// Where a Redis is.
+#[derive(Clone, Debug)]
+pub struct RedisServer {
+    /// Address, database, user and password.
+    pub info: redis::ConnectionInfo,
+    /// Under TLS, which is ours to make: it is on the same stack as everything else.
+    pub tls: bool,
+}
+
+impl RedisServer {
+    /// Reads an URL. `#insecure`, with which Redis' own tools check no certificate, is not for us.
+    pub fn parse(url: &str) -> Option<Self> {
+        let (plain, tls) = match url.split_once("://")? {
+            ("rediss" | "valkeys", rest) => (format!("redis://{rest}"), true),
+            _ => (url.to_owned(), false),
+        };
+        if url.contains('#') {
+            return None;
+        }
+        let info = redis::Client::open(plain)
+            .ok()?
+            .get_connection_info()
+            .clone();
+        Some(Self { info, tls })
+    }
 }

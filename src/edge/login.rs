@@ -51,7 +51,7 @@ pub(super) async fn user(session: &mut Session, name: String) -> Next {
             Outcome::Unavailable => {
                 return unavailable(session, (decision.source, Factor::Certificate));
             }
-            Outcome::Refused => {}
+            Outcome::Refused { .. } => {}
         }
     }
     session.user = Some(attempt.user);
@@ -144,10 +144,12 @@ async fn try_login(
     let decision = session.login.decision();
     let decided = (decision.as_ref().map_or("none", |one| one.source), factor);
     let Some(view) = session.exchange.view().filter(|_| welcome) else {
-        if decision.is_some_and(|one| matches!(one.outcome, Outcome::Unavailable)) {
-            return Err(unavailable(session, decided));
-        }
-        return Err(failed(session, user, decided).await);
+        let known = match decision.map(|one| one.outcome) {
+            Some(Outcome::Unavailable) => return Err(unavailable(session, decided)),
+            Some(Outcome::Refused { known }) => known,
+            Some(Outcome::Welcome(_)) | None => false,
+        };
+        return Err(failed(session, user, known, decided).await);
     };
     let view = Arc::clone(view);
     let account = view.account();
@@ -159,6 +161,7 @@ async fn try_login(
     }
     count(session, decided, "success");
     session.logged_in_by = Some(factor);
+    session.note_term(account);
     session.claim_tls();
     session.spans.name(&account.name);
     session.visit.note_login(&view);
@@ -168,11 +171,10 @@ async fn try_login(
     Ok(())
 }
 
-/// Counts and answers a failed login.
-async fn failed(session: &mut Session, user: &str, decided: Decided) -> Next {
+/// Counts and answers a failed login; `known` if some source has a user of this name.
+async fn failed(session: &mut Session, user: &str, known: bool, decided: Decided) -> Next {
     count(session, decided, "refused");
     // A name nobody has may be a password typed in the wrong place (S50).
-    let known = session.shared.surroundings.authentication.knows(user);
     let name = if known { user } else { "(unknown)" };
     let bans = &session.shared.bans;
     let recent = bans.count_failure(user, known, session.peer.ip());

@@ -31,6 +31,7 @@ pub mod reply;
 mod serving;
 mod session;
 mod spans;
+mod term;
 mod tls;
 pub mod trace;
 mod transfer;
@@ -251,6 +252,10 @@ async fn converse(mut control: Control, mut session: Session) {
                 break End::Said;
             }
         };
+        if session.is_over() {
+            let _ = control.send(&term::over()).await;
+            break End::Said;
+        }
         match take(&mut session, control, &line).await {
             Ok(same) => control = same,
             Err(end) => {
@@ -276,7 +281,11 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
         biased;
         () = dismissed(session) => Err(shutting_down()),
         // Before the lines: a flood of commands must not put off the login deadline.
-        () = tokio::time::sleep_until(deadline) => Err(Reply::new(421, farewell)),
+        () = tokio::time::sleep_until(deadline) => Err(if session.is_over() {
+            term::over()
+        } else {
+            Reply::new(421, farewell)
+        }),
         () = session.visit.kicked() => Err(kicked()),
         incoming = control.next() => Ok(incoming),
     }

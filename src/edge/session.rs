@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU64,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use encoding_rs::{Encoding, UTF_8};
@@ -21,6 +21,7 @@ use super::{
     registry::Visit,
     reply::Reply,
     spans::Spans,
+    term::{self, Term},
     tls::SessionTls,
     usage::{Seat, TransferSeat},
 };
@@ -59,6 +60,8 @@ pub(super) struct Session {
     pub(super) user: Option<String>,
     /// How the login came about.
     pub(super) logged_in_by: Option<Factor>,
+    /// After login: until when, if anything ends the account's time.
+    pub(super) term: Option<Term>,
     pub(super) login_failures: u32,
     /// After login: its place among the user's sessions.
     seat: Option<Seat>,
@@ -189,6 +192,7 @@ impl Session {
             tls: tls.map(Arc::new),
             user: None,
             logged_in_by: None,
+            term: None,
             login_failures: 0,
             seat: None,
             shared_seat: None,
@@ -340,6 +344,18 @@ impl Session {
         }
     }
 
+    /// After a login: notes until when the account may be used.
+    pub(super) fn note_term(&mut self, account: &Account) {
+        let grace = self.shared.timeouts.drain;
+        self.term = Term::of(&account.conditions, SystemTime::now(), grace);
+    }
+
+    /// Whether the account's time is over.
+    pub(super) fn is_over(&self) -> bool {
+        let term = self.term.as_ref();
+        term.is_some_and(|term| term.is_over(SystemTime::now()))
+    }
+
     /// After a login: takes the session's place among the user's, here and where replicas count
     /// together; `false` if there is none.
     pub(super) async fn sit(&mut self, account: &Account) -> bool {
@@ -405,6 +421,10 @@ impl Session {
         let timeouts = &self.shared.timeouts;
         let idle = self.last_command + self.idle;
         let login = self.connected + timeouts.login;
+        let term = self.term.as_ref().and_then(Term::timer);
+        if let Some(end) = term.filter(|end| *end < idle) {
+            return (end, term::FAREWELL);
+        }
         if self.view().is_none() && login < idle {
             (login, "Login took too long")
         } else {

@@ -102,7 +102,7 @@ impl Login {
         let evidence = self.state().proof.take();
         match evidence {
             None => Decision {
-                outcome: Outcome::Refused,
+                outcome: Outcome::Refused { known: false },
                 source: "none",
             },
             Some(Evidence::Decided(decision)) => decision,

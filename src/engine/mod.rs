@@ -20,7 +20,7 @@ use libunftp::ServerBuilder;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
-        TcpListener, TcpSocket, TcpStream,
+        TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     time::timeout,
@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use self::login::{Evidence, Login, Surroundings};
 use crate::{
     access::VirtualPath,
+    loopback,
     store::{backend::Backend, exchange::Exchange},
 };
 
@@ -87,7 +88,7 @@ impl Engine {
         patience: Duration,
         tasks: &TaskTracker,
     ) -> Result<Self, EngineError> {
-        let (ours, theirs) = loopback_pair().await?;
+        let (ours, theirs) = loopback::pair().await?;
         // A reset instead of FIN and TIME_WAIT: hundreds of sessions a second must not use up the
         // loopback ports, and nothing of value is under way when a session ends.
         socket2::SockRef::from(&ours).set_linger(Some(Duration::ZERO))?;
@@ -203,22 +204,6 @@ impl Engine {
                 (Some(_), _) => {}
                 (None, Some(code)) => return Ok((code, line[3..].to_owned())),
             }
-        }
-    }
-}
-
-/// Two ends of one TCP connection inside this process. The accepted end is checked to be ours:
-/// anybody on the machine can connect to a loopback port.
-async fn loopback_pair() -> io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let ours = TcpStream::connect(listener.local_addr()?).await?;
-    let expected = ours.local_addr()?;
-    loop {
-        let (theirs, peer) = listener.accept().await?;
-        if peer == expected {
-            ours.set_nodelay(true)?;
-            theirs.set_nodelay(true)?;
-            return Ok((ours, theirs));
         }
     }
 }

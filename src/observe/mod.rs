@@ -5,6 +5,7 @@ pub mod events;
 pub mod journal;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 mod process;
 pub mod record;
 pub mod telemetry;

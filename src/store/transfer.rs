@@ -42,6 +42,8 @@ pub enum CancelReason {
     ControlLost,
     /// The operator ended the session.
     Kicked,
+    /// The account's time was over for longer than a transfer may take to end.
+    Overstayed,
     /// The server stops and the drain deadline has passed.
     Shutdown,
 }
@@ -198,6 +200,7 @@ impl Failure {
             Self::Stalled(_) => (426, "Data connection stalled"),
             Self::Cancelled(CancelReason::Shutdown) => (426, "Server is shutting down"),
             Self::Cancelled(CancelReason::Kicked) => (426, "Transfer stopped by the operator"),
+            Self::Cancelled(CancelReason::Overstayed) => (426, "This account's time is over"),
             Self::Cancelled(_) => (426, "Transfer aborted"),
             Self::CommitTimeout(_) => (451, "Storage did not confirm the file in time"),
             // Permanent, since another try ends there too (CONFORMANCE G27).
@@ -231,6 +234,7 @@ impl Failure {
             Self::Cancelled(CancelReason::Aborted) => "aborted",
             Self::Cancelled(CancelReason::ControlLost) => "control_lost",
             Self::Cancelled(CancelReason::Kicked) => "kicked",
+            Self::Cancelled(CancelReason::Overstayed) => "overstayed",
             Self::Cancelled(CancelReason::Shutdown) => "shutdown",
             Self::CommitTimeout(_) => "commit_timeout",
             Self::ListingTooLarge(_) => "listing_too_large",

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{End, Raw, Server, Store, run_to_end, run_with_input, until};
+use crate::harness::{
+    End, GROUPS, Raw, Server, Store, http_get, password_hash, run_to_end, run_with_input, until,
+};
 
 const TOKEN: &str = "a-token-for-causeway-ctl";
 
@@ -251,4 +253,104 @@ fn ctl_lists_adds_and_lifts_bans() {
     assert!(why.contains("subject: expected address:"), "{why}");
     let (_, why) = complains(ctl(&server, &["bans", "lift", "address:192.0.2.1"]));
     assert!(why.contains("404"), "{why}");
+}
+
+/// Users of the file and of other sources, without their hashes; and the same answer about a command as
+/// the session gets.
+#[test]
+fn ctl_shows_users_and_explains() {
+    let store = Store::local();
+    let hash = password_hash();
+    let bounded = format!(
+        "{{name: bounded, password_hash: \"{hash}\", home: here, quota: {{bytes: 1000}}, \
+         hours: {{windows: [\"00:00-24:00\"]}}, file_names: {{deny: [\"*.exe\"]}}, \
+         groups: [uploaders], expires: 2099-01-31}}"
+    );
+    let server = Server::with(&store)
+        .groups(GROUPS)
+        .user(&bounded)
+        .set("/listeners/0/clear_text", "allow")
+        .set("/auth", json!({"sources": ["users", "anonymous"]}))
+        .start();
+    let mut guest = Raw::clear(server.explicit);
+    guest.expect("USER anonymous", 331);
+    guest.expect("PASS x", 230);
+    let mut session = Raw::clear(server.explicit);
+    session.login("bounded");
+
+    let listed = says(&server, &["users"]);
+    for words in [
+        &["alice", "users", "yes", "password", "argon2id", " 0 "][..],
+        &["bounded", "2099-0", "uploaders", " 1 "],
+        &["anonymous", "session", " 1 "],
+    ] {
+        let found = listed
+            .lines()
+            .any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "{words:?}: {listed}");
+    }
+    let shown = says(&server, &["users", "bounded"]);
+    for words in [
+        "home        here",
+        "mount       / is main:\"here\"",
+        "grant       /**: allow list, read, write, mkdir, deny nothing",
+        "limit       quota.bytes 1000",
+        "file names  deny *.exe",
+        "condition   00:00-24:00, time zone +00:00:00",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let json = says(&server, &["--json", "users", "anonymous"]);
+    assert!(json.contains("\"read_only\": true"), "{json}");
+    for text in [
+        &listed,
+        &shown,
+        &says(&server, &["--json", "users", "alice"]),
+    ] {
+        assert!(
+            !text.contains('$') && !text.contains(&hash),
+            "a hash is shown: {text}"
+        );
+    }
+
+    session.store("STOR file", b"content");
+    for (line, expected) in [
+        ("STOR /new", true),
+        ("DELE /file", false),
+        ("STOR /x.exe", false),
+    ] {
+        let (verb, path) = line.split_once(' ').unwrap();
+        let (status, said, _) = run_to_end(
+            ctl(&server, &["explain", "bounded", verb, path]),
+            Duration::from_mins(1),
+        );
+        let code = if expected { Some(0) } else { Some(4) };
+        assert_eq!(status.code(), code, "{line}: {said}");
+        let mut offline = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        offline
+            .args(["explain", "-c"])
+            .arg(server.directory().join("causeway.yaml"));
+        offline.args(["bounded", verb, path]);
+        let (_, same, _) = run_to_end(offline, Duration::from_mins(1));
+        assert_eq!(said, same, "{line}");
+    }
+    session.expect("DELE file", 550);
+    for (arguments, words) in [
+        (&["users", "nobody"][..], "404"),
+        (&["explain", "nobody", "CWD", "/"], "404"),
+        (
+            &["explain", "bounded", "PORT", "/"],
+            "no command with a path",
+        ),
+        (&["explain", "bounded", "CWD", "/\u{1}"], "path:"),
+    ] {
+        let (code, said) = complains(ctl(&server, arguments));
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (status, body) = http_get(
+        server.admin,
+        "/api/v1/users/bounded/explain?verb=CWD&path=/&who=x",
+    );
+    assert_eq!(status, 400, "{body}");
 }

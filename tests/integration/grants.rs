@@ -421,6 +421,30 @@ fn thousands_of_users_reload_while_others_log_in() {
     assert!(server.metric("causeway_users", &[]) > 5000.0);
     assert_eq!(login("d4999"), 230);
     println!("login before {before:?}, during the reload {during:?}");
+    // What a reload costs the machine, whatever else it does; from one file, and from fifty.
+    let timed = |what: &str| {
+        let (cpu, started) = (server.cpu_time(), std::time::Instant::now());
+        server.api("POST", "/reload", "", 200);
+        let (cpu, took) = (server.cpu_time().saturating_sub(cpu), started.elapsed());
+        println!("reload of 5,000 users from {what}: {took:?}, {cpu:?} of CPU");
+        assert!(cpu < Duration::from_secs(1), "{what}: {cpu:?} of CPU");
+        assert!(server.metric("causeway_users", &[]) > 5000.0, "{what}");
+        assert_eq!(login("d4999"), 230, "{what}");
+    };
+    timed("one file");
+    let directory = server.directory().join("users.d");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("0.yaml"), &old).unwrap();
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    for (index, lines) in lines.chunks(100).enumerate() {
+        let part = format!("users:\n{}\n", lines.join("\n"));
+        std::fs::write(directory.join(format!("{}.yaml", index + 1)), part).unwrap();
+    }
+    server.configure(|config| config["users"] = serde_json::json!({"directory": directory}));
+    timed("a directory, for the first time");
+    timed("a directory of 51 files");
+    server.configure(|config| config["users"] = serde_json::json!({"file": file}));
+    server.api("POST", "/reload", "", 200);
     std::fs::write(&file, "users: [{name: alice}]").unwrap();
     server.hang_up();
     until(Duration::from_secs(30), "the mistake is told", || {

@@ -63,6 +63,8 @@ fn hook_answers_with_a_user_document() {
         assert_eq!(request["certificate"], json!([]));
     }
     let log = server.log().join("\n");
+    assert!(log.contains("\"name\":\"partner\""), "{log}");
+    assert!(!log.contains("\"name\":\"unknown\"") && log.contains("\"name\":\"(unknown)\""));
     assert!(!log.contains(Hook::PASSWORD), "the password is in the log");
 }
 

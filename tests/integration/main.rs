@@ -20,6 +20,8 @@ mod azure_copy;
 mod behaviour;
 /// `causeway check` on real stores.
 mod check;
+/// And what it finds about the sources of users.
+mod check_sources;
 /// `check`, `hash-password` and `demo`, as an operator runs them.
 mod cli;
 /// Certificates of clients: who must have one, and whom it names.
@@ -52,6 +54,8 @@ mod handshakes;
 mod hook;
 /// Names, rights, logs and lines as an attacker sends them.
 mod hostile;
+/// Users of other servers, with what those servers' own tools make.
+mod import;
 /// The audit trail and the webhooks.
 mod journal;
 /// Credentials of a cloud's own services.
@@ -72,6 +76,8 @@ mod login;
 mod logins;
 /// The log, changed while the server runs.
 mod logs;
+/// A directory that sends nonsense.
+mod lying_directory;
 /// curl, lftp and ftplib: every action, on every mode, TLS version and store.
 mod matrix;
 /// The metrics page, with promtool and Prometheus.
@@ -104,6 +110,8 @@ mod soak;
 mod spans;
 /// What may be imported where, and what no file may say.
 mod structure;
+/// Sessions whose account expires meanwhile.
+mod terms;
 /// Tickets and session resumption, by direction.
 mod tickets;
 /// Versions, suites, several certificates, reloads.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Builder, PASSWORD, Raw, Redis, Server, Store, until};
+use crate::harness::{Builder, PASSWORD, Raw, Redis, Server, Store, until, write_certificates};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -13,7 +13,7 @@ fn replica(store: &Store, redis: &Redis) -> Builder {
         .set("/listeners/0/clear_text", "allow")
         .set("/limits/login_delay_milliseconds", 0)
         .set("/limits/login_failures_per_connection", 1000)
-        .set("/shared_counters", json!({"url": redis.url()}))
+        .set("/shared_counters", redis.config())
 }
 
 /// Ready once both replicas reach the store.
@@ -52,8 +52,17 @@ fn attempt(server: &Server, source: &str, user: &str, password: &str) -> u16 {
 /// S30: "limits hold across replicas".
 #[test]
 fn guesses_spread_over_replicas_are_counted_together() {
+    counted_together(Redis::start());
+}
+
+/// `rediss://`, with a client certificate, and an account that may do what the documentation lists.
+#[test]
+fn guesses_are_counted_together_over_tls() {
+    counted_together(Redis::with_tls());
+}
+
+fn counted_together(mut redis: Redis) {
     let store = Store::local();
-    let mut redis = Redis::start();
     let start = || {
         let bans = json!({"failures_per_address": 10, "first_seconds": 600});
         replica(&store, &redis).set("/bans", bans).start()
@@ -138,4 +147,67 @@ fn sessions_of_a_user_are_bounded_over_all_replicas() {
     let _third = login(&servers[0]);
     let _fourth = login(&servers[0]);
     assert_eq!(attempt(&servers[0], "127.0.0.1", "alice", PASSWORD), 421);
+}
+
+/// Whoever cannot prove to be the store hears nothing, and logins go on without it.
+#[test]
+fn store_that_is_not_believed_or_does_not_believe_is_away() {
+    let store = Store::local();
+    let redis = Redis::with_tls();
+    let other = tempfile::TempDir::new().unwrap();
+    write_certificates(other.path());
+    let others = |name: &str| json!(other.path().join(name));
+    let good = redis.config();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut config = good.clone();
+        change(&mut config);
+        config
+    };
+    for (what, config) in [
+        (
+            "another authority",
+            changed(&|config| config["ca_file"] = others("ca.pem")),
+        ),
+        (
+            "a strange certificate",
+            changed(&|config| {
+                config["client_certificate_file"] = others("cert.pem");
+                config["client_key_file"] = others("key.pem");
+            }),
+        ),
+        (
+            "a wrong password",
+            changed(&|config| config["url"] = redis.url().replace("counters", "nobody").into()),
+        ),
+        (
+            "no TLS",
+            json!({"url": redis.url().replace("rediss", "redis")}),
+        ),
+    ] {
+        let server = replica(&store, &redis)
+            .set("/shared_counters", config)
+            .start();
+        until(SOON, what, || {
+            let failures = server.metric("causeway_shared_store_failures_total", &[]);
+            if failures >= 2.0 {
+                Ok(())
+            } else {
+                Err(failures.to_string())
+            }
+        });
+        assert!(
+            server.metric("causeway_shared_counters_up", &[]) < 1.0,
+            "{what}"
+        );
+        assert_eq!(
+            attempt(&server, "127.0.0.1", "alice", PASSWORD),
+            230,
+            "{what}"
+        );
+        let log = server.log().join("\n");
+        assert!(
+            !log.contains(Redis::PASSWORD),
+            "{what}: a password is in the log"
+        );
+    }
 }

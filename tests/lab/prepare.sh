@@ -32,6 +32,27 @@ install_packages() {
     install_debian_packages "${missing[@]}"
 }
 
+# What other servers make their users' passwords with. The packages of pure-pw and ftpasswd would start servers: only
+# the programs are taken out of them.
+install_password_tools() {
+    local home=$PWD/tests/.clients/passwords missing package
+    mapfile -t missing < <(packages_of_missing htpasswd:apache2-utils mkpasswd:whois perl:perl)
+    compgen -G "/usr/lib/*/libsodium.so.23" > /dev/null || missing+=(libsodium23)
+    install_debian_packages "${missing[@]}"
+    if [ -x "$home/usr/bin/pure-pw" ] && [ -x "$home/usr/sbin/ftpasswd" ]; then
+        return
+    fi
+    mkdir -p "$home"
+    (
+        cd "$home" || exit
+        apt-get download -q pure-ftpd proftpd-core || { as_root apt-get update -q && apt-get download -q pure-ftpd proftpd-core; }
+        for package in *.deb; do
+            dpkg-deb -x "$package" .
+            rm "$package"
+        done
+    )
+}
+
 # What checks the alerts, the unit file, the scripts, the compose file and Terraform's; after
 # install_python_packages.
 install_ship_packages() {

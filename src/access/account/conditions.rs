@@ -2,7 +2,7 @@
 
 // Data types only; nothing here speaks to a network.
 use core::net::IpAddr;
-use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
 
 use ipnet::IpNet;
 use time::{OffsetDateTime, UtcOffset};
@@ -54,6 +54,19 @@ pub struct Circumstances<'a> {
     pub address: IpAddr,
     /// Its name.
     pub listener: &'a str,
+    /// The control connection is under TLS.
+    pub encrypted: bool,
+}
+
+/// A login of which not everything is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Of the login.
+    pub now: SystemTime,
+    /// The client's; `None`: networks are not looked at.
+    pub address: Option<IpAddr>,
+    /// Its name; `None`: listeners are not looked at.
+    pub listener: Option<&'a str>,
     /// The control connection is under TLS.
     pub encrypted: bool,
 }
@@ -112,6 +125,55 @@ impl Conditions {
         Ok(())
     }
 
+    /// Whether a login may go on as far as can be said.
+    ///
+    /// # Errors
+    /// The first condition that does not hold.
+    pub fn admit_as_known(&self, login: &Known<'_>) -> Result<(), NotAdmitted> {
+        let mut conditions = self.clone();
+        if login.address.is_none() {
+            conditions.networks.clear();
+        }
+        if login.listener.is_none() {
+            conditions.listeners.clear();
+        }
+        conditions.admit(&Circumstances {
+            now: login.now,
+            address: login.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            listener: login.listener.unwrap_or_default(),
+            encrypted: login.encrypted,
+        })
+    }
+
+    /// What must hold besides `enabled` and `expires`, a line each.
+    pub fn words(&self) -> Vec<String> {
+        let join = |words: Vec<String>| words.join(", ");
+        let mut lines = Vec::new();
+        for networks in &self.networks {
+            let networks = networks.iter().map(ToString::to_string).collect();
+            lines.push(format!("from {}", join(networks)));
+        }
+        for listeners in &self.listeners {
+            let listeners = listeners.iter().map(ToString::to_string).collect();
+            lines.push(format!("on {}", join(listeners)));
+        }
+        for hours in &self.hours {
+            let windows = hours.windows.iter().map(ToString::to_string).collect();
+            lines.push(format!("{}, time zone {}", join(windows), hours.offset));
+        }
+        if self.tls {
+            lines.push("under TLS".to_owned());
+        }
+        lines
+    }
+
+    /// The first moment from `now` on at which `expires` or `hours` no longer hold; `None` if that
+    /// never comes. The others cannot change while a session lasts.
+    pub fn end(&self, now: SystemTime) -> Option<SystemTime> {
+        let hours = self.hours.iter().filter_map(|hours| hours.end(now));
+        self.expires.into_iter().chain(hours).min()
+    }
+
     /// Adds the conditions of `other`: afterwards both must hold.
     pub fn extend(&mut self, other: &Self) {
         self.disabled |= other.disabled;
@@ -129,6 +191,20 @@ impl Hours {
         let day = now.weekday().number_days_from_monday();
         let minute = u16::from(now.hour()) * 60 + u16::from(now.minute());
         self.windows.iter().any(|window| window.holds(day, minute))
+    }
+
+    /// The first full minute at which no window holds, or `now` itself. What holds for a week holds
+    /// for ever.
+    fn end(&self, now: SystemTime) -> Option<SystemTime> {
+        const WEEK: i64 = 7 * 24 * 60;
+        if !self.hold(now) {
+            return Some(now);
+        }
+        let local = OffsetDateTime::from(now).to_offset(self.offset);
+        let minute = local.replace_nanosecond(0).ok()?.replace_second(0).ok()?;
+        let mut minutes = (1..=WEEK).map(|count| minute + time::Duration::minutes(count));
+        let end = minutes.find(|minute| !self.hold((*minute).into()))?;
+        Some(end.into())
     }
 }
 
@@ -156,8 +232,23 @@ impl Window {
     }
 }
 
+/// `mon,tue,wed 06:00-20:00`.
+impl fmt::Display for Window {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.days != 0x7F {
+            let on = |day: &usize| self.days & (1 << day) != 0;
+            let days: Vec<&str> = (0..DAYS.len()).filter(on).map(|day| DAYS[day]).collect();
+            write!(formatter, "{} ", days.join(","))?;
+        }
+        let (from, to) = (self.from, self.to);
+        let (from, of_from, to, of_to) = (from / 60, from % 60, to / 60, to % 60);
+        write!(formatter, "{from:02}:{of_from:02}-{to:02}:{of_to:02}")
+    }
+}
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 fn parse_days(text: &str) -> Option<u8> {
-    const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let day = |word: &str| DAYS.iter().position(|day| word.eq_ignore_ascii_case(day));
     let mut days = 0;
     for part in text.split(',') {
@@ -227,12 +318,72 @@ mod tests {
             };
             let moment = monday + time::Duration::hours(hour);
             assert_eq!(hours.hold(moment.into()), expected, "{window} {hour}");
+            // As shown, it is the same.
+            let parsed = Window::parse(&hours.windows[0].to_string());
+            assert_eq!(parsed, Some(hours.windows[0]), "{window}");
         }
         let hours = Hours {
             offset: UtcOffset::from_hms(2, 0, 0).unwrap(),
             windows: vec![Window::parse("tue 00:00-01:00").unwrap()],
         };
         assert!(hours.hold((monday + time::Duration::hours(22)).into()));
+    }
+
+    #[test]
+    fn time_of_an_account_ends_with_its_first_condition() {
+        let monday = datetime!(2026-11-23 12:30:15 UTC);
+        let hours = |windows: &[&str]| Hours {
+            offset: UtcOffset::from_hms(1, 0, 0).unwrap(),
+            windows: windows
+                .iter()
+                .map(|window| Window::parse(window).unwrap())
+                .collect(),
+        };
+        for (windows, expires, expected) in [
+            (&[][..], None, None),
+            (&[], Some(monday), Some(monday)),
+            (
+                &[&["06:00-20:00"][..]],
+                None,
+                Some(datetime!(2026-11-23 19:00 UTC)),
+            ),
+            // One follows the other, over midnight.
+            (
+                &[&["mon 06:00-20:00", "20:00-24:00", "tue 00:00-01:30"]],
+                None,
+                Some(datetime!(2026-11-24 00:30 UTC)),
+            ),
+            (
+                &[&["mon-fri 00:00-24:00"], &["mon-wed 00:00-24:00"]],
+                None,
+                Some(datetime!(2026-11-25 23:00 UTC)),
+            ),
+            (&[&["00:00-24:00"]], None, None),
+            (&[&["tue 00:00-24:00"]], None, Some(monday)),
+            (
+                &[&["06:00-20:00"]],
+                Some(datetime!(2026-11-23 18:59:59 UTC)),
+                Some(datetime!(2026-11-23 18:59:59 UTC)),
+            ),
+        ] {
+            let conditions = Conditions {
+                hours: windows.iter().map(|windows| hours(windows)).collect(),
+                expires: expires.map(Into::into),
+                ..Conditions::default()
+            };
+            let end = conditions.end(monday.into());
+            assert_eq!(end.map(OffsetDateTime::from), expected, "{windows:?}");
+            // At the end nobody logs in any more, and a moment before somebody could.
+            if let Some(end) = end.filter(|end| *end > SystemTime::from(monday)) {
+                let circumstances = |now| Circumstances { now, ..at(monday) };
+                let before = end - std::time::Duration::from_secs(1);
+                assert!(
+                    conditions.admit(&circumstances(end)).is_err(),
+                    "{windows:?}"
+                );
+                assert_eq!(conditions.admit(&circumstances(before)), Ok(()));
+            }
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use globset::GlobMatcher;
 
-pub use self::conditions::{Circumstances, Conditions, Hours, NotAdmitted, Window};
+pub use self::conditions::{Circumstances, Conditions, Hours, Known, NotAdmitted, Window};
 use super::{Mount, Rule, rule::name_glob};
 
 /// Who logged in and with which rights. Made by [`crate::auth`], from a users file or from what
@@ -129,6 +129,16 @@ impl FileNames {
     /// Whether every name is allowed.
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// `allow *.csv`, `deny *.exe`, in their order.
+    pub fn words(&self) -> Vec<String> {
+        let allowed = self.allow.iter().map(|glob| ("allow", glob));
+        let denied = self.deny.iter().map(|glob| ("deny", glob));
+        let words = allowed.chain(denied);
+        words
+            .map(|(word, glob)| format!("{word} {}", glob.glob().glob()))
+            .collect()
     }
 
     /// The glob that forbids `name`; the empty string where none allows it.

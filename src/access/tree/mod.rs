@@ -281,6 +281,16 @@ impl Tree {
         Ok((mount, prefix))
     }
 
+    /// Path, backend, prefix with its templates filled in, and whether it is read-only, of every mount;
+    /// without a prefix where a template has no value. For operators.
+    pub fn mounts(&self) -> impl Iterator<Item = (&VirtualPath, &str, Option<&str>, bool)> {
+        let mounts = self.mounts.iter();
+        mounts.map(|mount| {
+            let prefix = mount.prefix.as_deref();
+            (&mount.path, &*mount.backend, prefix, mount.read_only)
+        })
+    }
+
     /// Where a path lies, whatever the account may do there: its mount, the backend and the key as text.
     /// For records only; a store takes a [`StoreKey`].
     pub fn locate(&self, path: &VirtualPath) -> Option<(&VirtualPath, &Arc<str>, String)> {

@@ -5,6 +5,7 @@ mod log;
 mod server;
 mod sessions;
 mod traces;
+mod users;
 mod view;
 
 use axum::{
@@ -21,6 +22,7 @@ pub use self::{
     log::LogView,
     server::{Invalid, Status},
     traces::{EntryView, TraceContent, TraceView},
+    users::{Explanation, GrantView, MountView, StepView, UserDetails, UserView},
     view::{FailureView, SessionView, TransferView},
 };
 pub(super) use self::{
@@ -44,6 +46,9 @@ use super::Shared;
         sessions::kick,
         sessions::transfers,
         sessions::failures,
+        users::list,
+        users::inspect,
+        users::explained,
         bans::list,
         bans::add,
         bans::lift,
@@ -89,6 +94,9 @@ pub(super) fn router() -> Router<Shared> {
         )
         .route("/transfers", get(sessions::transfers))
         .route("/failures", get(sessions::failures))
+        .route("/users", get(users::list))
+        .route("/users/{name}", get(users::inspect))
+        .route("/users/{name}/explain", get(users::explained))
         .route("/bans", get(bans::list).post(bans::add))
         .route("/bans/{subject}", delete(bans::lift))
         .route(
@@ -151,6 +159,9 @@ mod tests {
             ("delete", "/api/v1/sessions/{id}"),
             ("get", "/api/v1/transfers"),
             ("get", "/api/v1/failures"),
+            ("get", "/api/v1/users"),
+            ("get", "/api/v1/users/{name}"),
+            ("get", "/api/v1/users/{name}/explain"),
             ("get", "/api/v1/bans"),
             ("post", "/api/v1/bans"),
             ("delete", "/api/v1/bans/{subject}"),

@@ -84,6 +84,17 @@ pub struct Names {
     pub listeners: BTreeSet<Arc<str>>,
 }
 
+impl LoginBy {
+    /// As in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Certificate => "certificate",
+            Self::Both => "both",
+        }
+    }
+}
+
 const LOGINS: [(&str, LoginBy); 3] = [
     ("password", LoginBy::Password),
     ("certificate", LoginBy::Certificate),

@@ -1,15 +1,26 @@
-//! [`Client`]: one signed request and its bounded answer.
+//! [`Client`]: signed requests and their bounded answers.
 
-use std::{error::Error as _, fs, io, path::PathBuf, sync::Arc};
+use std::{
+    error::Error as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::hmac;
 use http::{HeaderName, HeaderValue, header};
-use reqwest::{Certificate, Identity, StatusCode, redirect};
+use reqwest::{StatusCode, redirect};
+use tokio::sync::Semaphore;
 
+use super::retry::Budget;
 use crate::{
-    auth::FOREIGN_BYTES,
+    auth::{
+        FOREIGN_BYTES,
+        trust::{Trust, TrustErrors},
+    },
     config::{self, Secret},
 };
+
+/// Wait before the first retry; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(100);
 
 const TIMESTAMP: HeaderName = HeaderName::from_static("causeway-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("causeway-signature");
@@ -17,9 +28,9 @@ const SIGNATURE: HeaderName = HeaderName::from_static("causeway-signature");
 /// Why there can be no client.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A file cannot be read.
-    #[error("{0}: {1}")]
-    File(PathBuf, Arc<io::Error>),
+    /// Files are not usable.
+    #[error(transparent)]
+    Files(#[from] TrustErrors),
     /// The library refuses.
     #[error("auth.http: {0}")]
     Client(String),
@@ -43,21 +54,25 @@ pub(super) struct Reply {
     pub(super) body: Vec<u8>,
 }
 
+/// The connections to the hook, and what bounds their use. Outlives a reload that leaves its settings
+/// and files alone.
 #[derive(Debug)]
 pub(super) struct Client {
+    settings: config::HttpHook,
+    trust: Trust,
     http: reqwest::Client,
-    url: String,
     key: hmac::Key,
     bearer: Option<HeaderValue>,
+    budget: Budget,
+    /// Requests at once.
+    places: Semaphore,
 }
 
 impl Client {
-    pub(super) fn open(settings: &config::HttpHook) -> Result<Self, OpenError> {
-        let read = |path: &PathBuf| {
-            fs::read(path).map_err(|error| OpenError::File(path.clone(), Arc::new(error)))
-        };
+    /// Asks nobody yet.
+    pub(super) fn new(settings: &config::HttpHook, trust: Trust) -> Result<Self, OpenError> {
         let refused = |error: reqwest::Error| OpenError::Client(chain(&error));
-        let mut builder = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .http1_only()
             .connect_timeout(settings.connect)
             .timeout(settings.total)
@@ -67,43 +82,61 @@ impl Client {
             .no_proxy()
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(settings.requests)
-            .user_agent("causeway");
-        if let Some(file) = &settings.ca_file {
-            let authorities = Certificate::from_pem_bundle(&read(file)?).map_err(refused)?;
-            if authorities.is_empty() {
-                let problem = io::Error::other("no certificate found");
-                return Err(OpenError::File(file.clone(), Arc::new(problem)));
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        if let Some(files) = &settings.client_certificate {
-            let mut pem = read(&files.key_file)?;
-            pem.push(b'\n');
-            pem.extend(read(&files.certificate_file)?);
-            builder = builder.identity(Identity::from_pem(&pem).map_err(refused)?);
-        }
+            .user_agent("causeway")
+            .tls_backend_preconfigured(trust.config().as_ref().clone());
         let bearer = settings.bearer_token.as_ref().map(bearer).transpose()?;
         Ok(Self {
             http: builder.build().map_err(refused)?,
-            url: settings.url.clone(),
             key: hmac::Key::new(
                 hmac::HMAC_SHA256,
                 settings.signing_secret.expose().as_bytes(),
             ),
             bearer,
+            budget: Budget::default(),
+            places: Semaphore::new(settings.requests),
+            trust,
+            settings: settings.clone(),
         })
+    }
+
+    /// Whether it is made of these settings and files.
+    pub(super) fn is_of(&self, settings: &config::HttpHook, trust: &Trust) -> bool {
+        self.settings == *settings && self.trust == *trust
+    }
+
+    /// Asks until there is an answer or no reason to go on. The caller sets the deadline.
+    pub(super) async fn ask(&self, body: &[u8]) -> Result<Reply, Failure> {
+        // Never closed.
+        let _place = self.places.acquire().await;
+        self.budget.earn();
+        let mut pause = PAUSE;
+        for _ in 0..self.settings.retries {
+            match self.post(body, now()).await {
+                Err(failure) if failure.may_pass() && self.budget.spend() => {
+                    tracing::debug!(%failure, "authentication hook is asked again");
+                }
+                Ok(reply) if reply.may_pass() && self.budget.spend() => {
+                    let status = reply.status.as_u16();
+                    tracing::debug!(status, "authentication hook is asked again");
+                }
+                answer => return answer,
+            }
+            tokio::time::sleep(pause.mul_f32(0.5 + rand::random::<f32>() / 2.0)).await;
+            pause *= 2;
+        }
+        self.post(body, now()).await
     }
 
     /// Asks once. `timestamp` is in Unix seconds: with it in the signature a request cannot be played
     /// back later.
-    pub(super) async fn post(&self, body: &[u8], timestamp: u64) -> Result<Reply, Failure> {
+    async fn post(&self, body: &[u8], timestamp: u64) -> Result<Reply, Failure> {
         let mut signed = timestamp.to_string().into_bytes();
         signed.push(b'.');
         signed.extend_from_slice(body);
         let signature = format!("v1={}", hex::encode(hmac::sign(&self.key, &signed)));
         let mut request = self
             .http
-            .post(&self.url)
+            .post(&self.settings.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(TIMESTAMP, timestamp)
             .header(SIGNATURE, signature)
@@ -147,19 +180,25 @@ impl Failure {
     }
 
     /// Whether it may be gone at the next try.
-    pub(super) fn may_pass(&self) -> bool {
+    fn may_pass(&self) -> bool {
         !matches!(self, Self::TooLong)
     }
 }
 
 impl Reply {
     /// Whether it may be another at the next try.
-    pub(super) fn may_pass(&self) -> bool {
+    fn may_pass(&self) -> bool {
         matches!(
             self.status,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         )
     }
+}
+
+/// Unix seconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// An error with its sources: reqwest's own text says only that something failed.

@@ -6,40 +6,30 @@
 
 mod cache;
 mod client;
+mod probe;
 mod retry;
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use serde::Serialize;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
 pub use self::client::OpenError;
-use self::{
-    cache::Cache,
-    client::{Client, Failure, Reply},
-    retry::Budget,
+pub(super) use self::probe::probe;
+use self::{cache::Cache, client::Client};
+use super::{
+    Attempt, Document, Hashing, LoginBy, Proof, Source, UserStore, Verdict, document,
+    trust::{Trust, TrustErrors},
 };
-use super::{Attempt, Document, Hashing, LoginBy, Proof, Source, UserStore, Verdict, document};
 use crate::{access::Account, config};
-
-/// Wait before the first retry; twice as long before each further one.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The source `http`.
 #[derive(Debug)]
 pub struct HttpHook {
-    client: Client,
+    client: Arc<Client>,
     cache: Cache,
-    budget: Budget,
-    /// Requests at once.
-    places: Semaphore,
-    retries: u32,
     total: Duration,
     /// For the groups and the names of the configuration.
     users: Arc<UserStore>,
@@ -64,45 +54,28 @@ struct Question<'a> {
 }
 
 impl HttpHook {
-    /// Reads the files that `settings` name. Blocks for the disk; asks nobody.
+    /// Reads the files that `settings` name; goes on with the connections of `last` if nothing about
+    /// them has changed. What was remembered is forgotten: it was decided with the groups of then.
+    /// Blocks for the disk; asks nobody.
     pub fn open(
         settings: &config::HttpHook,
+        last: Option<&Self>,
         users: Arc<UserStore>,
         hashing: Arc<Hashing>,
     ) -> Result<Self, OpenError> {
+        let trust = trust(settings)?;
+        let kept = last.map(|last| &last.client);
+        let client = match kept.filter(|client| client.is_of(settings, &trust)) {
+            Some(client) => Arc::clone(client),
+            None => Arc::new(Client::new(settings, trust)?),
+        };
         Ok(Self {
-            client: Client::open(settings)?,
+            client,
             cache: Cache::new(settings.cache),
-            budget: Budget::default(),
-            places: Semaphore::new(settings.requests),
-            retries: settings.retries,
             total: settings.total,
             users,
             hashing,
         })
-    }
-
-    /// Asks until there is an answer or no reason to go on. The caller sets the deadline.
-    async fn ask(&self, body: &[u8]) -> Result<Reply, Failure> {
-        // Never closed.
-        let _place = self.places.acquire().await;
-        self.budget.earn();
-        let mut pause = PAUSE;
-        for _ in 0..self.retries {
-            match self.client.post(body, now()).await {
-                Err(failure) if failure.may_pass() && self.budget.spend() => {
-                    tracing::debug!(%failure, "authentication hook is asked again");
-                }
-                Ok(reply) if reply.may_pass() && self.budget.spend() => {
-                    let status = reply.status.as_u16();
-                    tracing::debug!(status, "authentication hook is asked again");
-                }
-                answer => return answer,
-            }
-            tokio::time::sleep(pause.mul_f32(0.5 + rand::random::<f32>() / 2.0)).await;
-            pause *= 2;
-        }
-        self.client.post(body, now()).await
     }
 
     /// What the document that came with a 200 leads to.
@@ -145,7 +118,7 @@ impl HttpHook {
     }
 
     async fn decide(&self, body: &[u8], attempt: &Attempt) -> Verdict {
-        let reply = match self.ask(body).await {
+        let reply = match self.client.ask(body).await {
             Ok(reply) => reply,
             Err(failure) => return Verdict::Unavailable(failure.to_string()),
         };
@@ -214,8 +187,8 @@ fn unusable(problem: &str) -> String {
     format!("its document is not usable: {line}")
 }
 
-/// Unix seconds.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
+/// Whom it believes, and what it shows.
+pub(super) fn trust(settings: &config::HttpHook) -> Result<Trust, TrustErrors> {
+    let (ca_file, certificate) = (&settings.ca_file, &settings.client_certificate);
+    Trust::open("auth.http", ca_file.as_ref(), certificate.as_ref())
 }

@@ -4,21 +4,28 @@
 //! (RFC 4513 §5.1.3) on its own entry, groups of the directory become groups of the users file, and
 //! attributes fill templates. Referrals are not followed. Called through [`Source`].
 
+mod ber;
 mod entry;
+mod gate;
 mod pool;
+mod probe;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use ldap3::{LdapError, LdapResult, Scope, SearchEntry, SearchOptions, dn_escape, ldap_escape};
 use tokio::time::timeout;
 
-pub use self::pool::OpenError;
+pub(super) use self::probe::probe;
 use self::{
     entry::Found,
     pool::{Lease, Pool},
 };
-use super::{Attempt, Proof, Source, UserStore, Verdict, document};
+use super::{
+    Attempt, Proof, Source, UserStore, Verdict, document,
+    trust::{Trust, TrustErrors},
+};
 use crate::{config, shutdown::Drain};
 
 /// Result codes of RFC 4511 §4.1.9.
@@ -39,7 +46,7 @@ const GROUPS: i32 = 1000;
 #[derive(Debug)]
 pub struct Directory {
     settings: config::Ldap,
-    pool: Pool,
+    pool: Arc<Pool>,
     /// For the groups.
     users: Arc<UserStore>,
 }
@@ -57,15 +64,23 @@ impl From<LdapError> for Stop {
 }
 
 impl Directory {
-    /// Reads the file that `settings` names. Blocks for the disk; asks nobody.
+    /// Reads the file that `settings` names; goes on with the connections of `last` if nothing about
+    /// them has changed. Blocks for the disk; asks nobody.
     pub fn open(
-        settings: config::Ldap,
+        settings: &config::Ldap,
+        last: Option<&Self>,
         users: Arc<UserStore>,
         drain: Drain,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, TrustErrors> {
+        let trust = trust(settings)?;
+        let kept = last.map(|last| &last.pool);
+        let pool = match kept.filter(|pool| pool.is_of(settings, &trust)) {
+            Some(pool) => Arc::clone(pool),
+            None => Arc::new(Pool::new(settings.clone(), trust, drain)),
+        };
         Ok(Self {
-            pool: Pool::open(&settings, drain)?,
-            settings,
+            pool,
+            settings: settings.clone(),
             users,
         })
     }
@@ -280,6 +295,11 @@ impl Directory {
     }
 }
 
+/// Whom it believes.
+pub(super) fn trust(settings: &config::Ldap) -> Result<Trust, TrustErrors> {
+    Trust::open("auth.ldap", settings.ca_file.as_ref(), None)
+}
+
 /// What the bind of a user means. `refused` for a wrong password.
 fn proved(result: &LdapResult, refused: impl FnOnce(String) -> Verdict) -> Result<(), Stop> {
     let verdict = match result.rc {
@@ -312,12 +332,16 @@ impl Source for Directory {
         }
         // A bind without a password is no proof: servers answer it with success (RFC 4513 §5.1.2).
         if password.is_empty() {
-            return Verdict::Refused("empty password".to_owned());
+            return Verdict::Dismissed("empty password".to_owned());
         }
         let total: Duration = self.settings.total;
-        let checked = timeout(total, self.check(&attempt.user, password)).await;
-        checked.unwrap_or_else(|_| {
-            Verdict::Unavailable(format!("no answer within {} s", total.as_secs()))
-        })
+        // The library takes answers apart with `expect`: a server that sends nonsense in whole messages
+        // costs its users their login and no session its task. What the unwinding drops is the connection.
+        let check = AssertUnwindSafe(self.check(&attempt.user, password)).catch_unwind();
+        match timeout(total, check).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Verdict::Unavailable("its answer makes no sense".to_owned()),
+            Err(_) => Verdict::Unavailable(format!("no answer within {} s", total.as_secs())),
+        }
     }
 }

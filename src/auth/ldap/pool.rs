@@ -1,41 +1,34 @@
 //! [`Pool`]: connections to the directory, a bounded number, made when needed and used again.
 
 use std::{
-    fs, io,
-    path::PathBuf,
+    io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, StdStream};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{config, shutdown::Drain};
+use super::gate::{Allowance, Gate};
+use crate::{auth::trust::Trust, config, loopback, shutdown::Drain};
 
-/// Why there can be no pool.
-#[derive(Debug, thiserror::Error)]
-#[error("auth.ldap.ca_file {}: {problem}", .file.display())]
-pub struct OpenError {
-    file: PathBuf,
-    problem: String,
-}
+/// What the library is told of the server: it speaks to our end of a loopback pair.
+const INSIDE: &str = "ldap://127.0.0.1";
 
+/// Connections to the directory. Outlives a reload that leaves its settings and files alone.
 pub(super) struct Pool {
-    urls: Vec<String>,
+    settings: config::Ldap,
+    trust: Trust,
     /// Where the last connection was made: a server that is down is not tried first every time.
     preferred: AtomicUsize,
-    settings: LdapConnSettings,
-    connect: Duration,
     /// Connections at once, idle ones included.
     places: Semaphore,
-    idle: Mutex<Vec<Ldap>>,
+    idle: Mutex<Vec<(Ldap, Allowance)>>,
     drain: Drain,
 }
 
@@ -43,6 +36,7 @@ pub(super) struct Pool {
 /// what was cut off in the middle of an operation is never used again.
 pub(super) struct Lease<'a> {
     pub(super) ldap: Ldap,
+    allowance: Allowance,
     /// It was idle before, and the server may have closed it meanwhile.
     pub(super) reused: bool,
     pool: &'a Pool,
@@ -50,24 +44,21 @@ pub(super) struct Lease<'a> {
 }
 
 impl Pool {
-    pub(super) fn open(settings: &config::Ldap, drain: Drain) -> Result<Self, OpenError> {
-        let mut connection = LdapConnSettings::new().set_starttls(settings.start_tls);
-        if let Some(file) = &settings.ca_file {
-            let config = trusting(file).map_err(|problem| OpenError {
-                file: file.clone(),
-                problem,
-            })?;
-            connection = connection.set_config(Arc::new(config));
-        }
-        Ok(Self {
-            urls: settings.urls.clone(),
+    /// Asks nobody yet.
+    pub(super) fn new(settings: config::Ldap, trust: Trust, drain: Drain) -> Self {
+        Self {
             preferred: AtomicUsize::new(0),
-            settings: connection,
-            connect: settings.connect,
             places: Semaphore::new(settings.connections),
             idle: Mutex::default(),
+            trust,
+            settings,
             drain,
-        })
+        }
+    }
+
+    /// Whether it is made of these settings and files.
+    pub(super) fn is_of(&self, settings: &config::Ldap, trust: &Trust) -> bool {
+        self.settings == *settings && self.trust == *trust
     }
 
     /// An idle connection, or a new one. Waits for a place; the caller sets the deadline.
@@ -81,18 +72,24 @@ impl Pool {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop();
-            let Some(mut ldap) = idle else { break };
+            let Some((mut ldap, allowance)) = idle else {
+                break;
+            };
             if !ldap.is_closed() {
+                allowance.renew();
                 return Ok(Lease {
                     ldap,
+                    allowance,
                     reused: true,
                     pool: self,
                     _place: place,
                 });
             }
         }
+        let (ldap, allowance) = self.connect().await?;
         Ok(Lease {
-            ldap: self.connect().await?,
+            ldap,
+            allowance,
             reused: false,
             pool: self,
             _place: place,
@@ -100,15 +97,15 @@ impl Pool {
     }
 
     /// A new connection to the first server that answers.
-    async fn connect(&self) -> Result<Ldap, LdapError> {
+    async fn connect(&self) -> Result<(Ldap, Allowance), LdapError> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = LdapError::from(io::Error::other("no server is configured"));
-        for step in 0..self.urls.len() {
-            let index = (first + step) % self.urls.len();
-            let url = &self.urls[index];
-            let settings = self.settings.clone().set_conn_timeout(self.connect);
-            match LdapConnAsync::with_settings(settings, url).await {
-                Ok((connection, ldap)) => {
+        let urls = &self.settings.urls;
+        for step in 0..urls.len() {
+            let index = (first + step) % urls.len();
+            let url = &urls[index];
+            match self.connect_to(url).await {
+                Ok((ldap, allowance, driver)) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     let drain = self.drain.clone();
                     // Ends with the last handle, with the connection, or when the server stops: nobody
@@ -116,12 +113,12 @@ impl Pool {
                     self.drain.tasks().spawn(async move {
                         tokio::select! {
                             () = drain.settled() => {}
-                            ended = connection.drive() => if let Err(error) = ended {
-                                tracing::debug!(%error, "LDAP connection ended");
+                            ended = driver => if let Err(error) = ended {
+                                tracing::info!(%error, "LDAP connection ended");
                             }
                         }
                     });
-                    return Ok(ldap);
+                    return Ok((ldap, allowance));
                 }
                 Err(error) => {
                     tracing::warn!(url, %error, "LDAP server cannot be reached");
@@ -130,6 +127,35 @@ impl Pool {
             }
         }
         Err(last)
+    }
+
+    /// A new connection to this server, which lives while its driver runs.
+    pub(super) async fn connect_to(
+        &self,
+        url: &str,
+    ) -> Result<
+        (
+            Ldap,
+            Allowance,
+            impl Future<Output = Result<(), LdapError>> + use<>,
+        ),
+        LdapError,
+    > {
+        let open = Gate::open(url, self.settings.start_tls, &self.trust);
+        let opened = timeout(self.settings.connect, open).await;
+        let gate = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let (ours, theirs) = loopback::pair().await?;
+        let stream = StdStream::Tcp(theirs.into_std()?);
+        let settings = LdapConnSettings::new().set_std_stream(stream);
+        let (connection, ldap) = LdapConnAsync::with_settings(settings, INSIDE).await?;
+        let allowance = gate.allowance();
+        let driver = async {
+            tokio::select! {
+                ended = connection.drive() => ended,
+                ended = gate.relay(ours) => ended.map_err(LdapError::from),
+            }
+        };
+        Ok((ldap, allowance, driver))
     }
 }
 
@@ -141,31 +167,15 @@ impl Lease<'_> {
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        idle.push(self.ldap);
+        idle.push((self.ldap, self.allowance));
     }
-}
-
-/// TLS that trusts the authorities in a PEM file and nobody else.
-fn trusting(file: &PathBuf) -> Result<ClientConfig, String> {
-    let pem = fs::read(file).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("no certificate found".to_owned());
-    }
-    Ok(ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Pool")
-            .field("urls", &self.urls)
+            .field("urls", &self.settings.urls)
             .finish_non_exhaustive()
     }
 }

@@ -19,8 +19,8 @@ use self::md5_crypt::Md5Crypt;
 
 /// Most memory one check may take, in bytes: a hash with a slip in its costs would stop the server.
 const MAX_MEMORY: u64 = 1 << 30;
-/// Most passes of argon2 over that memory.
-const MAX_PASSES: u32 = 64;
+/// Most passes of argon2 over that memory; more over less. Pure-FTPd's `pure-pw` makes 127 over 8 MiB.
+const MAX_PASSES: u64 = 64;
 /// Largest cost of bcrypt: about four seconds.
 const MAX_BCRYPT_COST: u32 = 16;
 /// Largest N·r·p of scrypt and yescrypt.
@@ -170,6 +170,19 @@ impl Hash {
         matches!(self, Self::Md5Crypt(_))
     }
 
+    /// Of which kind it is, for operators: nothing of the hash itself.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Argon2id(_) => "argon2id",
+            Self::Bcrypt(_) => "bcrypt",
+            Self::Scrypt(..) => "scrypt",
+            Self::Pbkdf2(..) => "pbkdf2",
+            Self::ShaCrypt(_) => "sha-crypt",
+            Self::Yescrypt(_) => "yescrypt",
+            Self::Md5Crypt(_) => "md5-crypt",
+        }
+    }
+
     /// Bytes that only this hash has, for the key of a cache.
     pub fn identity(&self) -> &[u8] {
         match self {
@@ -214,9 +227,12 @@ fn argon2id(text: &str) -> Result<Hash, String> {
     let hash = PasswordHash::new(text).map_err(|error| format!("not a PHC string ({error})"))?;
     let params =
         Params::try_from(&hash).map_err(|error| format!("unusable parameters ({error})"))?;
-    if u64::from(params.m_cost()) << 10 > MAX_MEMORY || params.t_cost() > MAX_PASSES {
+    let memory = u64::from(params.m_cost()) << 10;
+    if memory > MAX_MEMORY || memory * u64::from(params.t_cost()) > MAX_MEMORY * MAX_PASSES {
         let memory = MAX_MEMORY >> 10;
-        return Err(too_costly(&format!("m={memory}, t={MAX_PASSES}")));
+        return Err(too_costly(&format!(
+            "m={memory}, t={MAX_PASSES}, or more passes over less memory"
+        )));
     }
     if hash.salt.is_none() || hash.hash.is_none() {
         return Err("without salt or hash".to_owned());

@@ -6,6 +6,7 @@
 //! gauge `causeway_shared_counters_up` is 0. Failures are counted there as they happen, bans are
 //! fetched every second, sessions are leases that a replica renews and that end with it.
 
+mod probe;
 mod store;
 
 use std::{
@@ -24,7 +25,11 @@ use tokio::{
 };
 
 use self::store::Store;
-use super::bans::{Ban, BannedBy, Bans, NameDigest, Subject};
+pub(super) use self::{probe::probe, store::trust};
+use super::{
+    bans::{Ban, BannedBy, Bans, NameDigest, Subject},
+    trust::TrustErrors,
+};
 use crate::{config, observe::metrics::Metrics, shutdown::Drain};
 
 /// Between two fetches of the bans, and between two tries to connect.
@@ -87,7 +92,7 @@ impl SharedCounters {
     pub fn new(
         settings: &config::SharedCounters,
         metrics: Arc<Metrics>,
-    ) -> Result<Arc<Self>, RedisError> {
+    ) -> Result<Arc<Self>, TrustErrors> {
         let (notes, inbox) = mpsc::channel(NOTES);
         Ok(Arc::new(Self {
             store: Store::new(settings)?,

@@ -6,18 +6,24 @@
 use std::{io, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError, RedisResult,
+    AsyncConnectionConfig, ConnectionAddr, ErrorKind, RedisError, RedisResult,
     aio::MultiplexedConnection,
 };
+use rustls::pki_types::ServerName;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    auth::bans::{NameDigest, Subject},
-    config,
+    auth::{
+        bans::{NameDigest, Subject},
+        trust::{Trust, TrustErrors},
+    },
+    config::{self, RedisServer},
 };
 
 /// Bans that are taken over at once.
@@ -65,54 +71,76 @@ return redis.call('ZADD', KEYS[1], 'GT', now + ARGV[2], ARGV[1])";
 /// How to reach the store, and how its keys begin.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    client: Client,
-    prefix: String,
-    deadline: Duration,
+    server: RedisServer,
+    settings: config::SharedCounters,
 }
 
 impl Store {
+    /// Tries the files that `settings` name; asks nobody.
+    ///
     /// # Errors
-    /// Only for a URL that the configuration should not have let through.
-    pub(super) fn new(settings: &config::SharedCounters) -> RedisResult<Self> {
+    /// Files that are not usable; an URL that the configuration should not have let through.
+    pub(super) fn new(settings: &config::SharedCounters) -> Result<Self, TrustErrors> {
+        let unusable = || TrustErrors(vec!["shared_counters.url is not usable".to_owned()]);
+        let server = RedisServer::parse(settings.url.expose()).ok_or_else(unusable)?;
+        if server.tls {
+            trust(settings)?;
+        }
         Ok(Self {
-            client: Client::open(settings.url.expose())?,
-            prefix: settings.prefix.clone(),
-            deadline: settings.deadline,
+            server,
+            settings: settings.clone(),
         })
     }
 
-    /// A connection, driven by a task that ends with its last handle.
+    /// A connection, driven by a task that ends with its last handle. The files are read anew each
+    /// time: certificates are renewed while the server runs.
     pub(super) async fn connect(&self, tasks: &TaskTracker) -> RedisResult<MultiplexedConnection> {
         let connect = async {
-            let info = self.client.get_connection_info();
-            let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.deadline));
-            let settings = info.redis_settings();
-            // The handshake needs the driver, which is there only after it: `new_with_config` does both.
-            match info.addr() {
+            match self.server.info.addr() {
                 ConnectionAddr::Tcp(host, port) => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    let new = MultiplexedConnection::new_with_config(settings, stream, config);
-                    let (connection, driver) = new.await?;
-                    tasks.spawn(driver);
-                    Ok(connection)
+                    if self.server.tls {
+                        let connector = self.connector().await?;
+                        let name = ServerName::try_from(host.clone()).map_err(unusable)?;
+                        let stream = connector.connect(name, stream).await?;
+                        self.greet(stream, tasks).await
+                    } else {
+                        self.greet(stream, tasks).await
+                    }
                 }
                 ConnectionAddr::Unix(path) => {
-                    let stream = UnixStream::connect(path).await?;
-                    let new = MultiplexedConnection::new_with_config(settings, stream, config);
-                    let (connection, driver) = new.await?;
-                    tasks.spawn(driver);
-                    Ok(connection)
+                    self.greet(UnixStream::connect(path).await?, tasks).await
                 }
-                _ => Err(RedisError::from((
-                    ErrorKind::InvalidClientConfig,
-                    "only redis:// and unix:// are supported",
-                ))),
+                _ => Err(unusable("neither TCP nor a socket of this machine")),
             }
         };
-        timeout(self.deadline, connect)
+        timeout(self.settings.deadline, connect)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+
+    async fn connector(&self) -> RedisResult<TlsConnector> {
+        let settings = self.settings.clone();
+        let read = tokio::task::spawn_blocking(move || trust(&settings)).await;
+        let trust = read.map_err(unusable)?.map_err(unusable)?;
+        Ok(TlsConnector::from(trust.config()))
+    }
+
+    /// Logs in and chooses the database. The driver is there only afterwards, since the library's
+    /// `new_with_config` does both.
+    async fn greet(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        tasks: &TaskTracker,
+    ) -> RedisResult<MultiplexedConnection> {
+        let deadline = Some(self.settings.deadline);
+        let config = AsyncConnectionConfig::new().set_response_timeout(deadline);
+        let settings = self.server.info.redis_settings();
+        let new = MultiplexedConnection::new_with_config(settings, stream, config);
+        let (connection, driver) = new.await?;
+        tasks.spawn(driver);
+        Ok(connection)
     }
 
     /// Failures of a subject within its window, over all replicas, this one included.
@@ -218,15 +246,15 @@ impl Store {
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+        format!("{}{name}", self.settings.prefix)
     }
 
     fn failures(&self, subject: &Subject) -> String {
-        format!("{}failures:{subject}", self.prefix)
+        format!("{}failures:{subject}", self.settings.prefix)
     }
 
     fn sessions(&self, user: NameDigest) -> String {
-        format!("{}sessions:{user}", self.prefix)
+        format!("{}sessions:{user}", self.settings.prefix)
     }
 }
 
@@ -235,6 +263,17 @@ fn script(script: &str, key: &str) -> redis::Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(1).arg(key);
     command
+}
+
+/// Whom it believes, and what it shows.
+pub(in crate::auth) fn trust(settings: &config::SharedCounters) -> Result<Trust, TrustErrors> {
+    let (ca_file, certificate) = (&settings.ca_file, &settings.client_certificate);
+    Trust::open("shared_counters", ca_file.as_ref(), certificate.as_ref())
+}
+
+fn unusable(problem: impl std::fmt::Display) -> RedisError {
+    let kind = ErrorKind::InvalidClientConfig;
+    RedisError::from((kind, "shared_counters", problem.to_string()))
 }
 
 fn millis(duration: Duration) -> u64 {

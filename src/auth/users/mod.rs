@@ -158,6 +158,18 @@ impl Users {
         Some(&self.by_name.get(name)?.account)
     }
 
+    /// What is known of a user, and the account that follows.
+    pub fn get(&self, name: &str) -> Option<(&Document, &Arc<Account>)> {
+        let user = self.by_name.get(name)?;
+        Some((&user.document, &user.account))
+    }
+
+    /// Everybody, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Document, &Arc<Account>)> {
+        let users = self.by_name.values();
+        users.map(|user| (&user.document, &user.account))
+    }
+
     /// The groups, for sources whose users are in them.
     pub fn groups(&self) -> &Groups {
         &self.groups

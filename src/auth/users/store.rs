@@ -116,7 +116,6 @@ impl UserStore {
     pub fn adopt(&self, fresh: FreshUsers) {
         self.names.store(Arc::new(fresh.names));
         self.current.store(Arc::new(fresh.users));
-        self.memory.clear();
         self.announce();
         self.count_reload("reloaded");
         tracing::info!(users = self.current.load().len(), "users reloaded");
@@ -226,10 +225,6 @@ impl UserStore {
 impl Source for UserStore {
     fn name(&self) -> &'static str {
         "users"
-    }
-
-    fn knows(&self, user: &str) -> bool {
-        self.current.load().knows(user)
     }
 
     async fn log_in(&self, attempt: &Attempt) -> Verdict {

@@ -6,6 +6,7 @@
 mod network;
 mod report;
 mod resources;
+mod sources;
 mod stores;
 
 use std::{fmt::Write as _, path::PathBuf, time::SystemTime};
@@ -51,6 +52,7 @@ fn look(arguments: &Arguments, mut report: Report) -> Result<Report, Failure> {
     };
     let users = users(&config, &mut report);
     certificates(arguments, &config, &mut report);
+    sources::look(&config, !arguments.offline, &mut report)?;
     network::look(&config, &mut report);
     if !arguments.offline {
         network::try_all(&config, &mut report);

@@ -7,6 +7,7 @@ mod client;
 mod show;
 mod top;
 mod trace;
+mod users;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -96,6 +97,13 @@ enum Command {
         #[command(subcommand)]
         action: trace::Action,
     },
+    /// Who there is; or one user, with everything that decides what it may do
+    Users {
+        /// A user of the users files, or one of another source who is logged in
+        name: Option<String>,
+    },
+    /// What a user may do with a path on the running server, and the rule behind it
+    Explain(users::Question),
     /// Look at configuration, users and certificates now
     Reload,
     /// Stop the server: no new logins, running transfers may end, then it exits
@@ -229,6 +237,8 @@ async fn carry_out(client: &Client, command: &Command, json: bool) -> Result<(),
             print(&answer, json, |log: LogView| show::log(&log))
         }
         Command::Trace { action } => trace::carry_out(client, action, json).await,
+        Command::Users { name } => users::show(client, name.as_deref(), json).await,
+        Command::Explain(question) => users::explain(client, question, json).await,
         Command::Reload => {
             let answer = client.post("/reload", &Value::Null).await?;
             print(&answer, json, |reloaded: Reloaded| {

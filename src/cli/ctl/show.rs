@@ -225,12 +225,12 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     text.map_or_else(dash, str::to_owned)
 }
 
 /// Columns as wide as their widest cell; the last one ends where it ends.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, empty: &str) -> String {
+pub(super) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>, empty: &str) -> String {
     let rows: Vec<Vec<String>> = rows
         .map(|row| row.iter().map(|cell| safe(cell).into_owned()).collect())
         .collect();

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::super::{
-    Anonymous, CertificateFiles, HttpHook, Ldap, LdapGroups, LdapService, SharedCounters,
-    WhenUnavailable,
+    Anonymous, CertificateFiles, HttpHook, Ldap, LdapGroups, LdapService, RedisServer,
+    SharedCounters, WhenUnavailable,
     typed::{Table, Text},
     yaml::Node,
 };
@@ -49,7 +49,14 @@ pub(super) const LDAP_GROUPS: [&str; 6] = [
     "required",
 ];
 pub(super) const ANONYMOUS: [&str; 4] = ["names", "home", "read_only", "groups"];
-pub(super) const SHARED_COUNTERS: [&str; 3] = ["url", "prefix", "deadline_milliseconds"];
+pub(super) const SHARED_COUNTERS: [&str; 6] = [
+    "url",
+    "ca_file",
+    "client_certificate_file",
+    "client_key_file",
+    "prefix",
+    "deadline_milliseconds",
+];
 
 pub(super) const WHEN_UNAVAILABLE: [(&str, WhenUnavailable); 2] = [
     ("try_later", WhenUnavailable::TryLater),
@@ -289,21 +296,38 @@ pub(super) fn anonymous(table: &Table<'_>) -> Option<Anonymous> {
 }
 
 pub(super) fn shared_counters(table: &Table<'_>) -> Option<SharedCounters> {
-    const EXPECTED: &str = "redis://host:6379/0 or unix:///path of a socket";
+    const EXPECTED: &str =
+        "rediss://user:password@host:6379/0, redis://… or unix:///path of a socket";
     let url = table.secret("url");
-    match &url {
-        Some(None) => drop(table.required("url", EXPECTED)),
-        // It may hold a password: not repeated.
-        Some(Some(url)) if redis::Client::open(url.expose()).is_err() => {
-            table.error("url", format!("not usable: expected {EXPECTED}"));
+    let server = match &url {
+        Some(None) => {
+            table.error("url", format!("missing: expected {EXPECTED}"));
+            None
         }
-        _ => {}
+        Some(Some(url)) => {
+            let server = RedisServer::parse(url.expose());
+            if server.is_none() {
+                // It may hold a password: not repeated.
+                table.error("url", format!("not usable: expected {EXPECTED}"));
+            }
+            server
+        }
+        None => None,
+    };
+    for key in ["ca_file", "client_certificate_file", "client_key_file"] {
+        if table.has(key) && server.as_ref().is_some_and(|server| !server.tls) {
+            table.error(key, "not used: only a rediss:// URL means TLS");
+        }
     }
     table.default("prefix", Node::String(PREFIX.to_owned()));
+    let ca_file = optional_file(table, "ca_file");
+    let client_certificate = client_certificate(table);
     let prefix = optional_text(table, "prefix", "what stands in front of every key");
     let deadline = table.integer("deadline_milliseconds", 500, 10..=10_000);
     Some(SharedCounters {
         url: url??,
+        ca_file: ca_file?,
+        client_certificate: client_certificate?,
         prefix: prefix?.unwrap_or_else(|| PREFIX.to_owned()),
         deadline: Duration::from_millis(deadline?),
     })

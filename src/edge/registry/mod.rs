@@ -28,6 +28,7 @@ pub use self::{
 };
 use super::trace::{Tap, Traces};
 use crate::{
+    access::Account,
     config::EventKind,
     observe::{journal::Journal, record::Record},
     store::{
@@ -263,6 +264,11 @@ impl Presence {
     /// What it is doing now.
     pub fn doing(&self) -> Doing {
         self.locked().clone()
+    }
+
+    /// The account, after login.
+    pub fn account(&self) -> Option<&Account> {
+        self.view.get().map(|view| view.account())
     }
 
     /// Ends the session: a running transfer is aborted, the client gets 421.

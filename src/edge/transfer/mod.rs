@@ -26,10 +26,11 @@ use super::{
     files::{Stop, lost_engine},
     hear::{Heard, hear},
     passive::PassivePort,
-    registry::{Running, What as Failed},
+    registry::{Running, Visit, What as Failed},
     reply::Reply,
     session::{Next, Session},
     spans,
+    term::Term,
     tls::Flow,
     trace::{Tap, What},
 };
@@ -142,7 +143,7 @@ async fn attend(
     prepared: Prepared,
     progress: &Arc<Progress>,
 ) -> (Ending, bool, bool) {
-    let pacing = session.pacing();
+    let (pacing, term) = (session.pacing(), session.term);
     let Session {
         engine,
         exchange,
@@ -196,7 +197,8 @@ async fn attend(
         announce,
         &handshakes,
     );
-    tokio::pin!(work);
+    let stopped = stopped(&shared.drain, visit, term);
+    tokio::pin!(work, stopped);
     let (mut aborted, mut gone, mut ended) = (false, false, false);
     let ending = loop {
         tokio::select! {
@@ -209,13 +211,9 @@ async fn attend(
                     progress.cancel(CancelReason::ControlLost);
                 }
             }
-            () = shared.drain.expired(), if !ended => {
+            reason = &mut stopped, if !ended => {
                 ended = true;
-                progress.cancel(CancelReason::Shutdown);
-            }
-            () = visit.kicked(), if !ended => {
-                ended = true;
-                progress.cancel(CancelReason::Kicked);
+                progress.cancel(reason);
             }
             // After ABOR the end is near: what comes then, a second ABOR too, gets its own reply later.
             incoming = control.next(), if !gone && !aborted && queue.len() < QUEUED_COMMANDS => {
@@ -240,6 +238,16 @@ async fn attend(
         gone = control.send(&opening).await.is_err();
     }
     (ending, aborted, gone)
+}
+
+/// Completes when a transfer is to end, whatever its client wants.
+async fn stopped(drain: &Drain, visit: &Visit, term: Option<Term>) -> CancelReason {
+    tokio::select! {
+        biased;
+        () = drain.expired() => CancelReason::Shutdown,
+        () = visit.kicked() => CancelReason::Kicked,
+        () = Term::overstayed(term) => CancelReason::Overstayed,
+    }
 }
 
 /// What `carry` needs of the session.

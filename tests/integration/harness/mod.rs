@@ -10,6 +10,7 @@ mod data;
 mod deadline;
 mod faulty;
 mod kubernetes;
+pub(crate) mod liar;
 mod peers;
 mod raw;
 mod receiver;

@@ -262,15 +262,39 @@ fn people() -> String {
 /// redis-server without persistence.
 pub(crate) struct Redis {
     port: u16,
+    /// Asks for a client certificate, and for an account that may do what is needed and no more.
+    tls: bool,
     directory: TempDir,
     process: Option<Process>,
 }
 
 impl Redis {
+    /// Of the account `causeway`, where there is TLS.
+    pub(crate) const PASSWORD: &str = "of-the-counters";
+
     pub(crate) fn start() -> Self {
+        Self::new(false)
+    }
+
+    /// Over TLS, for `causeway` alone.
+    pub(crate) fn with_tls() -> Self {
+        Self::new(true)
+    }
+
+    fn new(tls: bool) -> Self {
+        let directory = TempDir::new().unwrap();
+        write_certificates(directory.path());
+        // As in docs/authentication.md.
+        let account = format!(
+            "user default off\nuser causeway on >{} ~causeway:* -@all +eval +time +incr +pexpire \
+             +zadd +zrem +zrange +zcard +zremrangebyscore +del\n",
+            Self::PASSWORD
+        );
+        fs::write(directory.path().join("users.acl"), account).unwrap();
         let mut redis = Self {
             port: free_port(),
-            directory: TempDir::new().unwrap(),
+            tls,
+            directory,
             process: None,
         };
         redis.resume();
@@ -284,10 +308,36 @@ impl Redis {
 
     /// Starts it again, on the same port, empty.
     pub(crate) fn resume(&mut self) {
-        let child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
-            .arg(self.directory.path())
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
+            .arg(self.directory.path());
+        if self.tls {
+            command
+                .args([
+                    "--port",
+                    "0",
+                    "--tls-port",
+                    &port,
+                    "--tls-auth-clients",
+                    "yes",
+                ])
+                .args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"])
+                .args(["--tls-ca-cert-file", "ca.pem", "--aclfile", "users.acl"])
+                .current_dir(self.directory.path());
+        } else {
+            command.args(["--port", &port]);
+        }
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -298,6 +348,31 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        if self.tls {
+            let password = Self::PASSWORD;
+            format!("rediss://causeway:{password}@127.0.0.1:{}/0", self.port)
+        } else {
+            format!("redis://127.0.0.1:{}/0", self.port)
+        }
+    }
+
+    /// A `shared_counters` section.
+    pub(crate) fn config(&self) -> Value {
+        let mut config = json!({"url": self.url()});
+        if self.tls {
+            config["ca_file"] = self.file("ca.pem");
+            config["client_certificate_file"] = self.file("cert.pem");
+            config["client_key_file"] = self.file("key.pem");
+        }
+        config
+    }
+
+    fn file(&self, name: &str) -> Value {
+        self.directory
+            .path()
+            .join(name)
+            .display()
+            .to_string()
+            .into()
     }
 }

@@ -1,0 +1,232 @@
+//! `causeway check` about hooks, directories and shared counters: their files, and, if it is wished,
+//! whether they answer as a login needs it.
+
+use std::{fs, process::Command, time::Duration};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{GROUPS, Hook, Redis, Slapd, run_to_end, users_file, write_certificates};
+
+/// What runs a check: a directory with a configuration that these sections are added to.
+struct Prepared(TempDir);
+
+impl Prepared {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        write_certificates(directory.path());
+        let users = users_file() + GROUPS;
+        fs::write(directory.path().join("users.yaml"), users).unwrap();
+        fs::create_dir(directory.path().join("data")).unwrap();
+        Self(directory)
+    }
+
+    /// Exit code and everything printed.
+    fn check(&self, sections: &Value, online: bool) -> (Option<i32>, String) {
+        let mut config = json!({
+            "listeners": [{
+                "name": "explicit", "address": "127.0.0.1:0", "mode": "explicit", "passive": {"ports": "0"},
+            }],
+            "tls": {"certificate_file": "cert.pem", "key_file": "key.pem"},
+            "users": {"file": "users.yaml"},
+            "backends": {"disk": {"type": "fs", "root": "data"}},
+            "mounts": [{"path": "/", "backend": "disk"}],
+        });
+        for (key, section) in sections.as_object().unwrap() {
+            config[key] = section.clone();
+        }
+        let file = self.0.path().join("causeway.yaml");
+        fs::write(&file, config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        command.args(["check", "-c"]).arg(&file);
+        if !online {
+            command.arg("--offline");
+        }
+        let (status, stdout, stderr) = run_to_end(command, Duration::from_mins(1));
+        (status.code(), stdout + &stderr)
+    }
+}
+
+fn hook(config: &Value) -> Value {
+    json!({"auth": {"sources": ["users", "http"], "http": config}})
+}
+
+fn ldap(config: &Value) -> Value {
+    json!({"auth": {"sources": ["users", "ldap"], "ldap": config}})
+}
+
+fn counters(config: &Value) -> Value {
+    json!({"shared_counters": config})
+}
+
+fn with(config: &Value, key: &str, value: &str) -> Value {
+    let mut config = config.clone();
+    config[key] = value.into();
+    config
+}
+
+/// Without the network.
+#[test]
+fn files_of_sources_are_looked_at() {
+    let prepared = Prepared::new();
+    let http = json!({
+        "url": "https://127.0.0.1:9/login", "signing_secret": "a secret of some length",
+        "ca_file": "ca.pem", "client_certificate_file": "cert.pem", "client_key_file": "key.pem",
+    });
+    let directory = json!({
+        "urls": ["ldaps://127.0.0.1:9"], "user_dn": "uid={user},dc=example", "ca_file": "ca.pem",
+    });
+    let redis = json!({
+        "url": "rediss://127.0.0.1:9", "ca_file": "ca.pem",
+        "client_certificate_file": "cert.pem", "client_key_file": "key.pem",
+    });
+    for good in [hook(&http), ldap(&directory), counters(&redis)] {
+        let (code, said) = prepared.check(&good, false);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    fs::write(prepared.0.path().join("empty"), "").unwrap();
+    fs::write(prepared.0.path().join("text"), "no PEM\n").unwrap();
+    let other = TempDir::new().unwrap();
+    write_certificates(other.path());
+    let foreign = other.path().join("key.pem").display().to_string();
+    for (sections, words) in [
+        (
+            hook(&with(&http, "ca_file", "gone.pem")),
+            ["auth.http.ca_file", "gone.pem: cannot read"],
+        ),
+        (
+            hook(&with(&http, "ca_file", "text")),
+            ["auth.http.ca_file", "no certificate found"],
+        ),
+        (
+            hook(&with(&http, "client_certificate_file", "empty")),
+            ["auth.http.client_certificate_file", "no certificate found"],
+        ),
+        (
+            hook(&with(&http, "client_key_file", "cert.pem")),
+            ["auth.http.client_key_file", "no private key found"],
+        ),
+        (
+            hook(&with(&http, "client_key_file", &foreign)),
+            ["auth.http.client_key_file", "not the key of"],
+        ),
+        (
+            ldap(&with(&directory, "ca_file", "key.pem")),
+            ["auth.ldap.ca_file", "no certificate found"],
+        ),
+        (
+            ldap(&json!({
+                "urls": ["ldaps://127.0.0.1:9"], "user_base": "dc=example", "ca_file": "ca.pem",
+                "bind_dn": "cn=service", "bind_password": {"file": "gone"},
+            })),
+            ["auth.ldap.bind_password", "gone"],
+        ),
+        (
+            counters(&with(&redis, "client_key_file", &foreign)),
+            ["shared_counters.client_key_file", "not the key of"],
+        ),
+        (
+            counters(&with(&redis, "url", "redis://127.0.0.1:9")),
+            ["shared_counters.ca_file", "only a rediss:// URL"],
+        ),
+        (
+            counters(&with(
+                &redis,
+                "url",
+                "rediss://:hidden@127.0.0.1:9/#insecure",
+            )),
+            ["shared_counters.url", "not usable"],
+        ),
+    ] {
+        let (code, said) = prepared.check(&sections, false);
+        assert_eq!(code, Some(3), "{words:?}: {said}");
+        let line = said
+            .lines()
+            .find(|line| words.iter().all(|word| line.contains(word)));
+        assert!(line.is_some(), "{words:?}: {said}");
+        assert!(!said.contains("hidden"), "{said}");
+    }
+}
+
+/// As a login would ask.
+#[test]
+fn sources_are_asked_if_it_is_wished() {
+    let prepared = Prepared::new();
+    let service = Hook::with_certificates();
+    let slapd = Slapd::start();
+    let redis = Redis::with_tls();
+    let directory = slapd.config();
+    let store = redis.config();
+    let good = [
+        (
+            hook(&service.config),
+            "auth.http: answers; a user that nobody has gets status 403",
+        ),
+        (
+            ldap(&directory),
+            "the service account binds and searches user_base and groups.base",
+        ),
+        (
+            ldap(&with(
+                &with(&directory, "tls", "off"),
+                "user_filter",
+                "(uid={user})",
+            )),
+            "the service account binds",
+        ),
+        (
+            counters(&store),
+            "shared_counters: counts failures, bans and sessions",
+        ),
+    ];
+    for (sections, expected) in good {
+        let (code, said) = prepared.check(&sections, true);
+        assert_eq!(code, Some(0), "{expected}: {said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let elsewhere = with(&directory, "user_base", "ou=elsewhere,dc=example,dc=com");
+    let bad = [
+        (
+            hook(&with(&service.config, "bearer_token", "wrong")),
+            "auth.http: status 400",
+        ),
+        (
+            hook(&with(&service.config, "url", "https://127.0.0.1:9/login")),
+            "auth.http: cannot connect",
+        ),
+        (
+            ldap(&with(&directory, "bind_password", "wrong")),
+            "the service account cannot bind",
+        ),
+        (
+            ldap(&elsewhere),
+            "user_base \"ou=elsewhere,dc=example,dc=com\" is not there",
+        ),
+        (
+            ldap(&with(&directory, "ca_file", "ca.pem")),
+            "cannot connect",
+        ),
+        (
+            counters(&with(
+                &store,
+                "url",
+                &redis.url().replace("counters", "nobody"),
+            )),
+            "shared_counters: ",
+        ),
+        // The account may touch keys of its own prefix only.
+        (
+            counters(&with(&store, "prefix", "others:")),
+            "shared_counters: ",
+        ),
+    ];
+    for (sections, expected) in bad {
+        let (code, said) = prepared.check(&sections, true);
+        assert_eq!(code, Some(1), "{expected}: {said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(
+            !said.contains(Redis::PASSWORD) && !said.contains(Slapd::PASSWORD),
+            "{said}"
+        );
+    }
+}
