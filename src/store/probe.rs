@@ -242,6 +242,11 @@ impl<'a> Steps<'a> {
         });
     }
 
+    /// From here on everything is tried, whatever failed before: what was made must go.
+    pub(super) fn try_again(&mut self) {
+        self.hopeless = false;
+    }
+
     /// Reports a step that is not tried.
     pub(super) fn leave_out(&mut self, name: &'static str, why: &str) {
         if !self.hopeless {

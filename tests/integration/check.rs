@@ -46,6 +46,12 @@ impl Checked {
         Self { directory, config }
     }
 
+    /// Nothing is kept of interrupted uploads.
+    pub(crate) fn without_resume(mut self) -> Self {
+        self.config["uploads"] = json!({"resume": "off"});
+        self
+    }
+
     /// The exit code and the report.
     pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, Value) {
         let file = self.directory.path().join("causeway.yaml");

@@ -174,6 +174,7 @@ impl ObjectStore {
             let abort = async { abort(operator, &second, size).await };
             steps.take("abort in the middle", rights.abort, abort).await;
         }
+        steps.try_again();
         let mut told = false;
         for path in made {
             let delete = async { operator.delete(&path).await.map_err(trouble) };

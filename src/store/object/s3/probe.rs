@@ -257,6 +257,7 @@ impl S3 {
 
     /// Takes away everything that was made; what cannot be is named.
     async fn clean(&self, steps: &mut Steps<'_>, mut made: Made) {
+        steps.try_again();
         for (key, id) in made.uploads {
             // Where aborting is forbidden, completing and deleting is what is left.
             let complete = async {
@@ -447,6 +448,8 @@ where
 {
     let (code, status) = (error.code().unwrap_or_default().to_owned(), status(&error));
     let kind = match (code.as_str(), status) {
+        // An answer that cannot be read says nothing of the next one.
+        _ if matches!(error, SdkError::ResponseError(_)) => TroubleKind::Other,
         _ if !matches!(error, SdkError::ServiceError(_)) => TroubleKind::Hopeless,
         (
             "NoSuchBucket"
