@@ -226,6 +226,10 @@ fn effective_configuration_reads_as_the_same() {
             "url: {env: CAUSEWAY_HOOK_URL}",
         )
         .replace(
+            "endpoint: http://127.0.0.1:4318",
+            "endpoint: {env: CAUSEWAY_HOOK_URL}",
+        )
+        .replace(
             "endpoint: https://oss-cn",
             "endpoint: {env: CAUSEWAY_ENDPOINT} # ",
         )
