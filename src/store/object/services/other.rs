@@ -19,22 +19,8 @@ pub(in super::super) fn other(backend: &OpenDalBackend) -> Result<Operator> {
         .options
         .iter()
         .map(|(name, value)| (name.clone(), value.expose().to_owned()));
-    let operator = match backend.scheme.as_str() {
-        #[cfg(feature = "b2")]
-        "b2" => Operator::from_iter::<services::B2>(options),
-        #[cfg(feature = "cos")]
-        "cos" => Operator::from_iter::<services::Cos>(options),
-        #[cfg(feature = "obs")]
-        "obs" => Operator::from_iter::<services::Obs>(options),
-        #[cfg(feature = "oss")]
-        "oss" => Operator::from_iter::<services::Oss>(options),
-        #[cfg(feature = "webhdfs")]
-        "webhdfs" => Operator::from_iter::<services::Webhdfs>(options),
-        _ => {
-            drop(options);
-            return Err(StoreError::new(ErrorKind::Unsupported, "open"));
-        }
-    };
+    let operator = compiled_in(&backend.scheme, options)
+        .ok_or_else(|| StoreError::new(ErrorKind::Unsupported, "open"))?;
     let operator = operator.map_err(|error| StoreError::from_opendal("open", error))?;
     let can = operator.info().capability();
     let needed = [
@@ -73,6 +59,31 @@ pub(in super::super) fn other(backend: &OpenDalBackend) -> Result<Operator> {
         ));
     }
     Ok(operator)
+}
+
+/// The service of this name, if this binary has it. No `match`: without features it would have one arm.
+fn compiled_in(
+    scheme: &str,
+    options: impl Iterator<Item = (String, String)>,
+) -> Option<opendal::Result<Operator>> {
+    macro_rules! services {
+        ($($feature:literal: $service:ident,)+) => {$(
+            #[cfg(feature = $feature)]
+            if scheme == $feature {
+                return Some(Operator::from_iter::<services::$service>(options));
+            }
+        )+};
+    }
+    services! {
+        "b2": B2,
+        "cos": Cos,
+        "obs": Obs,
+        "oss": Oss,
+        "webhdfs": Webhdfs,
+    }
+    let _ = scheme;
+    drop(options);
+    None
 }
 
 #[cfg(test)]
