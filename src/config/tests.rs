@@ -16,7 +16,7 @@ mounts: [{path: /, backend: disk}]
 
 fn environment(name: &str) -> Option<String> {
     name.starts_with("CAUSEWAY_").then(|| match name {
-        "CAUSEWAY_REDIS_URL" => "redis://127.0.0.1:6379/0".to_owned(),
+        "CAUSEWAY_REDIS_URL" => "rediss://127.0.0.1:6379/0".to_owned(),
         "CAUSEWAY_HOOK_URL" => "https://example.com/hooks/ftp".to_owned(),
         _ => format!("value of {name}"),
     })

@@ -191,7 +191,7 @@ fn schema_and_reader_agree() {
         json!({"env": "CAUSEWAY_X"}),
     ];
     let environment = |name: &str| match name {
-        "CAUSEWAY_REDIS_URL" => Some("redis://127.0.0.1:6379/0".to_owned()),
+        "CAUSEWAY_REDIS_URL" => Some("rediss://127.0.0.1:6379/0".to_owned()),
         _ => Some(format!("value of {name}")),
     };
     let judged = |document: &Value| {
