@@ -163,7 +163,7 @@ impl Drawing<'_> {
             match kind {
                 Kind::Table { one_of } => push(self.table(record, place, path, *one_of)),
                 Kind::Names => {
-                    let every = self.below(record, &Way::Name("*".to_owned()));
+                    let every = below(record, &Way::Name("*".to_owned()));
                     let every = every.map(|place| self.of(place, &format!("{path}.*")));
                     push(json!({
                         "type": ["object", "null"],
@@ -171,7 +171,7 @@ impl Drawing<'_> {
                     }));
                 }
                 Kind::List => {
-                    let item = self.below(record, &Way::Item(0));
+                    let item = below(record, &Way::Item(0));
                     let item = item.map(|place| self.of(place, &format!("{path}[]")));
                     push(json!({"type": "array", "items": item.unwrap_or_default()}));
                 }
@@ -216,7 +216,7 @@ impl Drawing<'_> {
     fn table(&self, record: &Record, place: Place, path: &str, one_of: bool) -> Value {
         let (mut properties, mut required) = (Map::new(), Vec::new());
         for key in &record.keys {
-            let below = self.below(record, &Way::Key(key.clone()));
+            let below = below(record, &Way::Key(key.clone()));
             let path = if path.is_empty() {
                 key.clone()
             } else {
@@ -246,11 +246,11 @@ impl Drawing<'_> {
         }
         schema
     }
+}
 
-    fn below(&self, record: &Record, way: &Way) -> Option<Place> {
-        let found = record.ways.iter().find(|(known, _)| known == way);
-        found.map(|(_, place)| *place)
-    }
+fn below(record: &Record, way: &Way) -> Option<Place> {
+    let found = record.ways.iter().find(|(known, _)| known == way);
+    found.map(|(_, place)| *place)
 }
 
 /// The comments of an example by the place of the key below them. A commented key has no blank behind its

@@ -231,20 +231,19 @@ impl<'a> Item<'a> {
     ) -> Option<(T, Self)> {
         let chosen = self.tag(key, words);
         let records = &self.reader.records;
-        let (word, value) = match self.reader.exploring {
-            Some(pass) => *words.get(pass % words.len())?,
-            None => {
-                let chosen = chosen?;
-                let given = self.peek_key(key);
-                let known = words.iter().find(|(word, _)| Some(*word) == given);
-                // By way of `{env: NAME}` the word is not in the file; any of the same meaning will do.
-                (known.map_or(words[0].0, |(word, _)| word), chosen)
-            }
+        let (word, value) = if let Some(pass) = self.reader.exploring {
+            *words.get(pass % words.len())?
+        } else {
+            let chosen = chosen?;
+            let given = self.peek_key(key);
+            let known = words.iter().find(|(word, _)| Some(*word) == given);
+            // By way of `{env: NAME}` the word is not in the file; any of the same meaning will do.
+            (known.map_or(words[0].0, |(word, _)| word), chosen)
         };
         let place = records.go(self.place, Way::Variant(key, word));
         let at = records.go(place, Way::Key(key.to_owned()));
         records.note(at, |record| {
-            record.value = Some(Node::String(word.to_owned()))
+            record.value = Some(Node::String(word.to_owned()));
         });
         let item = Self {
             reader: self.reader,

@@ -282,9 +282,9 @@ fn is_context(metadata: &Metadata<'_>) -> bool {
 
 fn is_silent(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    let begins = |word: &&str| target.starts_with(*word);
-    SILENT.iter().any(|word| begins(&word))
-        || *metadata.level() > Level::WARN && CAPPED.iter().any(|word| begins(&word))
+    let begins = |word: &str| target.starts_with(word);
+    SILENT.iter().any(|word| begins(word))
+        || *metadata.level() > Level::WARN && CAPPED.iter().any(|word| begins(word))
 }
 
 impl Filter<Registry> for Chosen {

@@ -31,6 +31,7 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
+    #[expect(clippy::needless_pass_by_value, reason = "what `json!` makes")]
     pub(crate) fn new(backend: Value) -> Self {
         let directory = TempDir::new().unwrap();
         write_certificates(directory.path());

@@ -23,7 +23,7 @@ fn causeway(arguments: &[&str]) -> String {
     output
 }
 
-/// `load`, which takes `on` and `off` for words as YAML 1.2 does; PyYAML is of 1.1.
+/// `load`, which takes `on` and `off` for words as YAML 1.2 does; `PyYAML` is of 1.1.
 const YAML_1_2: &str = r#"
 import re, yaml
 class Loader(yaml.SafeLoader): pass

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::harness::{PASSWORD, Raw, Server, Store, run_to_end, run_with_input, until};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A program of a Debian package that `tests/lab/prepare.sh` installs, or unpacks where its package
 /// would start a server.
@@ -86,7 +86,7 @@ fn htpasswd(directory: &Path) -> Imported {
     import("htpasswd", &file)
 }
 
-/// passwd and shadow, and pam_userdb's text, with what crypt(3) of this system makes.
+/// passwd and shadow, and `pam_userdb`'s text, with what crypt(3) of this system makes.
 fn system(directory: &Path, format: &str) -> Imported {
     let mut text = String::new();
     for method in [
@@ -125,7 +125,7 @@ fn system(directory: &Path, format: &str) -> Imported {
     import(format, &file)
 }
 
-/// ProFTPD's AuthUserFile.
+/// `ProFTPD`'s `AuthUserFile`.
 fn proftpd(directory: &Path) -> Imported {
     let file = directory.join("ftpd.passwd");
     let home = directory.join("home");

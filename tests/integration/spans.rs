@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::harness::{Raw, Receiver, Server, Store, http_get, until};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn decoded(receiver: &Receiver) -> Vec<ExportTraceServiceRequest> {
     let requests = receiver.requests();

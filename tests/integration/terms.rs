@@ -38,8 +38,8 @@ fn session_ends_with_the_time_of_its_account() {
     };
     let mut idler = login("idler");
     let (mut mover, mut lingerer) = (login("mover"), login("lingerer"));
-    let mut moved = mover.begin_transfer("STOR file");
-    moved.write(&bytes(1, 10_000)).unwrap();
+    let mut upload = mover.begin_transfer("STOR file");
+    upload.write(&bytes(1, 10_000)).unwrap();
     let mut lingering = lingerer.begin_transfer("STOR file");
     lingering.write(&bytes(2, 10_000)).unwrap();
     // Neither of them is in a hurry before.
@@ -61,8 +61,8 @@ fn session_ends_with_the_time_of_its_account() {
     late.expect(&format!("PASS {}", crate::harness::PASSWORD), 530);
 
     // What was begun in time is whole, and the next command is the last.
-    moved.write(&bytes(1, 5_000)).unwrap();
-    moved.finish();
+    upload.write(&bytes(1, 5_000)).unwrap();
+    upload.finish();
     mover.reply().expect(226);
     let replies = mover.until_closed(Duration::from_secs(20));
     assert_eq!(

@@ -132,6 +132,29 @@ fn session_of_lftp_is_saved_and_replayed() {
     assert_eq!(fresh.bytes("alice/there/old.txt"), None);
 }
 
+/// What the trace of the session below shows, by the side that says it.
+const SHOWN: &[(&str, &str)] = &[
+    ("event", "connected from 127.0.0.1:"),
+    ("server", "220 FTP server ready"),
+    ("client", "AUTH TLS"),
+    ("event", "control connection under TLS 1.3, TLS13_"),
+    ("client", "USER alice"),
+    ("client", "PASS ***"),
+    ("server", "530 Login incorrect"),
+    ("client", "ACCT ***"),
+    ("client", "SITE PSWD ***"),
+    ("server", "230 Logged in"),
+    ("event", "data connection under TLS 1.3"),
+    ("event", "upload of /file from byte 0: 7 bytes, complete"),
+    (
+        "event",
+        "upload of /nobody-comes from byte 0: 0 bytes, no_connection",
+    ),
+    ("event", "found under way"),
+    ("client", "NOOP"),
+    ("event", "disconnected"),
+];
+
 #[test]
 fn trace_shows_both_sides_and_hides_secrets() {
     let store = Store::local();
@@ -179,27 +202,7 @@ fn trace_shows_both_sides_and_hides_secrets() {
             .iter()
             .any(|entry| entry["side"] == side && entry["text"].as_str().unwrap().contains(text))
     };
-    for (side, text) in [
-        ("event", "connected from 127.0.0.1:"),
-        ("server", "220 FTP server ready"),
-        ("client", "AUTH TLS"),
-        ("event", "control connection under TLS 1.3, TLS13_"),
-        ("client", "USER alice"),
-        ("client", "PASS ***"),
-        ("server", "530 Login incorrect"),
-        ("client", "ACCT ***"),
-        ("client", "SITE PSWD ***"),
-        ("server", "230 Logged in"),
-        ("event", "data connection under TLS 1.3"),
-        ("event", "upload of /file from byte 0: 7 bytes, complete"),
-        (
-            "event",
-            "upload of /nobody-comes from byte 0: 0 bytes, no_connection",
-        ),
-        ("event", "found under way"),
-        ("client", "NOOP"),
-        ("event", "disconnected"),
-    ] {
+    for (side, text) in SHOWN {
         assert!(has(side, text), "{side}: {text} in {text}");
     }
     // Two sessions: one has to be named.

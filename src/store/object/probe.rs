@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use opendal::{
     ErrorKind as Theirs, Operator,
     options::{ListOptions, WriteOptions},
@@ -92,30 +92,9 @@ impl ObjectStore {
         } else {
             &directory
         };
-        let list = async {
-            let options = ListOptions {
-                limit: Some(10),
-                ..ListOptions::default()
-            };
-            let mut entries = operator
-                .lister_options(listed, options)
-                .await
-                .map_err(trouble)?;
-            let mut file = None;
-            // One page is enough.
-            for _ in 0..10 {
-                match entries.try_next().await.map_err(trouble)? {
-                    None => break,
-                    Some(entry) if entry.metadata().is_file() => {
-                        file = Some(entry.path().to_owned());
-                        break;
-                    }
-                    Some(_) => {}
-                }
-            }
-            Ok(file)
-        };
-        let found = steps.take("list", rights.list, list).await;
+        let found = steps
+            .take("list", rights.list, first_file(operator, listed))
+            .await;
         if !steps.writes() {
             match found.flatten() {
                 Some(path) => drop(steps.take("read", rights.get, read(operator, &path)).await),
@@ -191,6 +170,22 @@ impl ObjectStore {
             }
         }
     }
+}
+
+/// A file that lies in `directory`, if the first entries hold one: one page is enough.
+async fn first_file(operator: &Operator, directory: &str) -> Result<Option<String>, Trouble> {
+    let options = ListOptions {
+        limit: Some(10),
+        ..ListOptions::default()
+    };
+    let lister = operator.lister_options(directory, options).await;
+    let mut entries = lister.map_err(trouble)?.take(10);
+    while let Some(entry) = entries.try_next().await.map_err(trouble)? {
+        if entry.metadata().is_file() {
+            return Ok(Some(entry.path().to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 async fn write(operator: &Operator, path: &str, options: WriteOptions) -> Result<(), Trouble> {

@@ -93,7 +93,7 @@ impl Drop for Liar {
 }
 
 fn serve(mut stream: TcpStream, script: &Mutex<Script>) {
-    let patience = Some(Duration::from_secs(60));
+    let patience = Some(Duration::from_mins(1));
     stream.set_read_timeout(patience).unwrap();
     stream.set_write_timeout(patience).unwrap();
     while let Some(asked) = request(&mut stream) {

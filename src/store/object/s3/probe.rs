@@ -44,7 +44,7 @@ impl S3 {
         let list = async {
             let request = self.client.list_objects_v2().bucket(&self.bucket);
             let request = request.prefix(&prefix).max_keys(10);
-            let listed = request.customize().config_override(patience()).send().await;
+            let listed = Box::pin(request.customize().config_override(patience()).send()).await;
             Ok(listed.map_err(trouble)?.contents.unwrap_or_default())
         };
         let listed = steps.take("ListObjectsV2", LIST, list).await;
@@ -101,7 +101,7 @@ impl S3 {
                 let tags = async {
                     let request = self.client.get_object_tagging().bucket(&self.bucket);
                     let request = request.key(&first).customize();
-                    let tags = request.config_override(patience()).send().await;
+                    let tags = Box::pin(request.config_override(patience()).send()).await;
                     tags.map(drop).map_err(trouble)
                 };
                 steps.take("GetObjectTagging", GET_TAGS, tags).await;
@@ -177,7 +177,7 @@ impl S3 {
             let parts = async {
                 let request = self.client.list_parts().bucket(&self.bucket).key(key);
                 let request = self.with_customer_key_of_parts(request.upload_id(&id));
-                let parts = request.customize().config_override(patience()).send().await;
+                let parts = Box::pin(request.customize().config_override(patience()).send()).await;
                 parts.map(drop).map_err(trouble)
             };
             steps.take("ListParts", PARTS, parts).await;
@@ -300,7 +300,7 @@ impl S3 {
             .set_if_none_match(none.map(str::to_owned))
             .set_if_match(only.map(str::to_owned))
             .body(body(content));
-        let put = request.customize().config_override(patience()).send().await;
+        let put = Box::pin(request.customize().config_override(patience()).send()).await;
         Ok(put.map_err(trouble)?.e_tag)
     }
 
@@ -313,7 +313,7 @@ impl S3 {
             .set_sse_customer_algorithm(customer.algorithm())
             .set_sse_customer_key(customer.key())
             .set_sse_customer_key_md5(customer.key_md5());
-        match request.customize().config_override(patience()).send().await {
+        match Box::pin(request.customize().config_override(patience()).send()).await {
             Ok(_) => Ok(()),
             // An empty object has no first byte, and may be read.
             Err(error) if status(&error) == Some(416) => Ok(()),
@@ -326,7 +326,7 @@ impl S3 {
         let request = request.copy_source(self.copy_source(source));
         let attributes = Attributes::new(&self.settings, target, None);
         let request = attributes.replace(request, &self.encryption);
-        let copied = request.customize().config_override(patience()).send().await;
+        let copied = Box::pin(request.customize().config_override(patience()).send()).await;
         copied.map(drop).map_err(trouble)
     }
 
@@ -334,7 +334,7 @@ impl S3 {
         let request = self.client.create_multipart_upload().bucket(&self.bucket);
         let attributes = Attributes::new(&self.settings, key, None);
         let request = attributes.create(request.key(key), &self.encryption);
-        let created = request.customize().config_override(patience()).send().await;
+        let created = Box::pin(request.customize().config_override(patience()).send()).await;
         created.map_err(trouble)?.upload_id.ok_or_else(|| Trouble {
             kind: TroubleKind::Other,
             message: "the answer names no upload".to_owned(),
@@ -352,7 +352,7 @@ impl S3 {
             .set_sse_customer_key(customer.key())
             .set_sse_customer_key_md5(customer.key_md5())
             .body(body(content));
-        let sent = request.customize().config_override(patience()).send().await;
+        let sent = Box::pin(request.customize().config_override(patience()).send()).await;
         let sent = sent.map_err(trouble)?;
         Ok(CompletedPart::builder()
             .part_number(1)
@@ -379,21 +379,21 @@ impl S3 {
             .set_sse_customer_algorithm(customer.algorithm())
             .set_sse_customer_key(customer.key())
             .set_sse_customer_key_md5(customer.key_md5());
-        let done = request.customize().config_override(patience()).send().await;
+        let done = Box::pin(request.customize().config_override(patience()).send()).await;
         done.map(drop).map_err(trouble)
     }
 
     async fn abort_probe(&self, key: &str, id: &str) -> Result<(), Trouble> {
         let request = self.client.abort_multipart_upload().bucket(&self.bucket);
         let request = request.key(key).upload_id(id);
-        let aborted = request.customize().config_override(patience()).send().await;
+        let aborted = Box::pin(request.customize().config_override(patience()).send()).await;
         aborted.map(drop).map_err(trouble)
     }
 
     async fn delete_probe(&self, key: &str, only: Option<&str>) -> Result<(), Trouble> {
         let request = self.client.delete_object().bucket(&self.bucket).key(key);
         let request = request.set_if_match(only.map(str::to_owned));
-        let deleted = request.customize().config_override(patience()).send().await;
+        let deleted = Box::pin(request.customize().config_override(patience()).send()).await;
         deleted.map(drop).map_err(trouble)
     }
 
@@ -406,7 +406,7 @@ impl S3 {
         })?;
         let request = self.client.put_object_tagging().bucket(&self.bucket);
         let request = request.key(key).tagging(tagging).customize();
-        let tagged = request.config_override(patience()).send().await;
+        let tagged = Box::pin(request.config_override(patience()).send()).await;
         tagged.map(drop).map_err(trouble)
     }
 
@@ -442,6 +442,7 @@ fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
 }
 
 /// What an answer means for the rest of the probe, and what the store said.
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` calls")]
 fn trouble<E>(error: SdkError<E, HttpResponse>) -> Trouble
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
