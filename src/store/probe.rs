@@ -320,10 +320,19 @@ fn named_permissions(message: &str) -> Vec<String> {
             action.is_some_and(|action| action.starts_with(|c: char| c.is_ascii_uppercase()))
         };
         let of_google = || {
-            let mut parts = word.split('.');
-            parts.next() == Some("storage")
-                && parts.clone().count() == 2
-                && parts.all(|part| !part.is_empty() && part.chars().all(char::is_alphabetic))
+            let Some(("storage", rest)) = word.split_once('.') else {
+                return false;
+            };
+            // Not the service's own name, storage.googleapis.com.
+            let resources = [
+                "objects",
+                "buckets",
+                "multipartUploads",
+                "folders",
+                "managedFolders",
+            ];
+            let parts = rest.split_once('.');
+            parts.is_some_and(|(resource, verb)| resources.contains(&resource) && !verb.is_empty())
         };
         of_aws("s3:") || of_aws("kms:") || of_google() || word.starts_with("Microsoft.Storage/")
     };
