@@ -19,6 +19,7 @@ use unftp_core::auth::{
 use crate::{
     access::{Mount, Tree},
     auth::{Attempt, Authentication, Decision, Outcome},
+    observe::telemetry::Here,
     store::{Abilities, Quotas, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
@@ -63,7 +64,8 @@ pub struct Login {
 /// What the edge puts down for the pipeline, and what came of it.
 #[derive(Default)]
 struct State {
-    proof: Option<Evidence>,
+    /// With the spans of the command that put it down: libunftp's own task has none.
+    proof: Option<(Evidence, Here)>,
     decision: Option<Decision>,
 }
 
@@ -88,7 +90,7 @@ impl Login {
     /// Puts down what the next [`super::Engine::log_in`] is about.
     pub fn prepare(&self, evidence: Evidence) {
         *self.state() = State {
-            proof: Some(evidence),
+            proof: Some((evidence, Here::now())),
             decision: None,
         };
     }
@@ -98,8 +100,32 @@ impl Login {
         self.state().decision.clone()
     }
 
-    async fn decide(&self) -> Decision {
-        let evidence = self.state().proof.take();
+    /// Asks the sources, and gives who may come in their view of the stores.
+    async fn enter(&self, evidence: Option<Evidence>) -> Result<Principal, AuthenticationError> {
+        let decision = self.decide(evidence).await;
+        self.state().decision = Some(decision.clone());
+        let Outcome::Welcome(account) = decision.outcome else {
+            return Err(AuthenticationError::BadPassword);
+        };
+        let principal = Principal {
+            username: account.name.clone(),
+        };
+        let tree = Tree::new(account, &self.surroundings.mounts);
+        let surroundings = &self.surroundings;
+        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume)
+            .held_to(&surroundings.quotas);
+        // A store that does not answer keeps nobody from logging in; its error comes with the first command.
+        if timeout(surroundings.home, view.prepare_home())
+            .await
+            .is_err()
+        {
+            tracing::warn!("home directory could not be made: the store does not answer in time");
+        }
+        self.exchange.log_in(Arc::new(view));
+        Ok(principal)
+    }
+
+    async fn decide(&self, evidence: Option<Evidence>) -> Decision {
         match evidence {
             None => Decision {
                 outcome: Outcome::Refused { known: false },
@@ -126,27 +152,9 @@ impl Authenticator for Login {
         _name: &str,
         _credentials: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
-        let decision = self.decide().await;
-        self.state().decision = Some(decision.clone());
-        let Outcome::Welcome(account) = decision.outcome else {
-            return Err(AuthenticationError::BadPassword);
-        };
-        let principal = Principal {
-            username: account.name.clone(),
-        };
-        let tree = Tree::new(account, &self.surroundings.mounts);
-        let surroundings = &self.surroundings;
-        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume)
-            .held_to(&surroundings.quotas);
-        // A store that does not answer keeps nobody from logging in; its error comes with the first command.
-        if timeout(surroundings.home, view.prepare_home())
-            .await
-            .is_err()
-        {
-            tracing::warn!("home directory could not be made: the store does not answer in time");
-        }
-        self.exchange.log_in(Arc::new(view));
-        Ok(principal)
+        let (evidence, here) = self.state().proof.take().unzip();
+        let here = here.unwrap_or_else(Here::none);
+        here.carry(self.enter(evidence)).await
     }
 }
 
