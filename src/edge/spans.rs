@@ -90,7 +90,8 @@ impl Command {
 
     /// Its final reply. What a client did wrongly is no error of the server's.
     pub(super) fn answered(&self, code: u16) {
-        self.0.record("reply_code", code);
+        // The exporter takes numbers without a sign for texts.
+        self.0.record("reply_code", i64::from(code));
         if (400..500).contains(&code) {
             self.0.record("otel.status_code", "ERROR");
         }
@@ -104,5 +105,6 @@ pub(super) fn about(path: &str) {
 
 /// How much the command at hand moved.
 pub(super) fn moved(bytes: u64) {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
     Span::current().record("bytes", bytes);
 }
