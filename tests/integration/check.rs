@@ -250,7 +250,7 @@ fn store_that_cannot_work_at_all_is_said_once() {
         assert_eq!(outcomes.len(), 1, "{key}: {outcomes:?}");
         let said = report["findings"].to_string();
         assert!(said.contains(word), "{key}: {said}");
-        assert!(begin.elapsed() < Duration::from_secs(30), "{key}");
+        assert!(begin.elapsed() < Duration::from_mins(2), "{key}");
     }
 }
 
