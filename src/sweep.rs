@@ -9,7 +9,7 @@ use crate::{
     config::Uploads,
     observe::metrics::{BackendLabels, Metrics},
     shutdown::Drain,
-    store::{Stores, Swept},
+    store::{Stores, Swept, Whose},
 };
 
 /// Sweeps every store at once and then regularly, until the server begins to stop. `present` says what
@@ -29,6 +29,75 @@ pub async fn regularly(
         tokio::select! {
             () = tokio::time::sleep(uploads.sweep) => {}
             () = drain.begun() => return,
+        }
+    }
+}
+
+/// Looks at least so often for files that have waited long enough for their rename.
+const COMMIT_LOOKS: Duration = Duration::from_secs(15);
+
+/// Commits files that have waited too long for their rename, until the server begins to stop, also those
+/// of processes that died.
+pub async fn commit_held_regularly(
+    stores: impl Fn() -> Arc<Stores> + Send,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+) {
+    loop {
+        let stores = stores();
+        tokio::select! {
+            () = commit_held(&stores, Whose::Due) => {}
+            () = drain.begun() => return,
+        }
+        show_waiting(&stores, &metrics);
+        let waits = stores.iter().filter_map(|(_, store)| store.commits_after());
+        let pause = waits.min().map_or(COMMIT_LOOKS, |wait| wait / 4);
+        tokio::select! {
+            () = tokio::time::sleep(pause.min(COMMIT_LOOKS)) => {}
+            () = drain.begun() => return,
+        }
+    }
+}
+
+fn show_waiting(stores: &Stores, metrics: &Metrics) {
+    for (name, store) in stores.iter() {
+        if store.commits_after().is_none() {
+            continue;
+        }
+        let (waiting, backend) = (store.waiting(), name.to_string());
+        let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        let labels = BackendLabels { backend };
+        let files = metrics.uploads_deferred.get_or_create(&labels);
+        files.set(number(waiting.files));
+        drop(files);
+        let bytes = metrics.uploads_deferred_size.get_or_create(&labels);
+        bytes.set(number(waiting.bytes));
+    }
+}
+
+/// Commits files that wait for their rename in every store where any does.
+pub async fn commit_held(stores: &Stores, whose: Whose) {
+    for (name, store) in stores.iter() {
+        if store.commits_after().is_none() {
+            continue;
+        }
+        match store.commit_held(whose).await {
+            Ok(0) => {}
+            Ok(files) => {
+                tracing::info!(
+                    backend = &**name,
+                    files,
+                    "files were committed under their temporary names"
+                );
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    backend = &**name,
+                    error,
+                    "files still wait for their rename"
+                );
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     engine::Surroundings,
     observe::{journal::Journal, metrics::Metrics},
     shutdown::Drain,
-    store::{self, Budget, Quotas, Stores},
+    store::{self, Budget, Kept, Quotas, Stores},
 };
 
 /// How long a login waits at most until its home directory is made.
@@ -211,7 +211,8 @@ fn share(
             Arc::clone(store)
         } else {
             let metrics = Some(Arc::clone(&lasting.metrics));
-            store::open(name, backend, &config.timeouts, metrics)
+            let journal = Some(Arc::clone(lasting.registry.journal()));
+            store::open(name, backend, &config.timeouts, metrics, journal)
                 .with_context(|| format!("backends.{name} cannot be opened"))?
         };
         stores.insert(Arc::clone(name), opened);
@@ -222,7 +223,7 @@ fn share(
             mounts: config.mounts.clone(),
             quotas: quotas(config, lasting, last),
             stores: Arc::new(Stores::new(stores, config.limits.rename_bytes)),
-            resume: config.uploads.resume,
+            kept: kept(config, lasting, last),
             home: (config.timeouts.store.min(config.timeouts.reply) / 2).min(HOME),
         }),
         profiles: config.profiles.clone(),
@@ -238,6 +239,18 @@ fn share(
         drain: lasting.drain.clone(),
         registry: Arc::clone(&lasting.registry),
     }))
+}
+
+/// What interrupted uploads leave, where they are kept; the numbers go on as long as the bounds stay.
+fn kept(config: &Config, lasting: &Lasting, last: Option<&Serving>) -> Option<Arc<Kept>> {
+    let bounds = &config.uploads.kept;
+    let new = || Arc::new(Kept::new(bounds.clone(), Arc::clone(&lasting.metrics)));
+    let known = last.and_then(|last| last.shared.surroundings.kept.as_ref());
+    let known = known.filter(|kept| kept.bounds() == bounds);
+    config
+        .uploads
+        .resume
+        .then(|| known.map_or_else(new, Arc::clone))
 }
 
 /// The numbers of quotas; they begin anew where they are about other stores.

@@ -20,6 +20,7 @@ use crate::{
     edge::{Current, Tls},
     listen::{Admission, Inherited, Listening},
     observe::{logging::Logging, telemetry::Exporter},
+    store::Whose,
     sweep,
 };
 
@@ -165,6 +166,13 @@ impl App {
             Arc::clone(&shared.metrics),
             shared.drain.clone(),
         ));
+        let served = Arc::clone(&current);
+        // Likewise.
+        loops.spawn(sweep::commit_held_regularly(
+            move || Arc::clone(&served.load().shared.surroundings.stores),
+            Arc::clone(&shared.metrics),
+            shared.drain.clone(),
+        ));
         // The admin side stays until the last session is gone: an operator watches the drain.
         let finished = CancellationToken::new();
         let mut watching = JoinSet::new();
@@ -205,6 +213,12 @@ impl App {
             }
         }
         loops.join_all().await;
+        // Nobody would be here to commit these when their time is up; the next start does what is left.
+        let stores = Arc::clone(&current.load().shared.surroundings.stores);
+        let committed = sweep::commit_held(&stores, Whose::Ours);
+        if tokio::time::timeout(ABORT_GRACE, committed).await.is_err() {
+            tracing::warn!("some files still wait for their rename: the next start commits them");
+        }
         finished.cancel();
         watching.join_all().await;
         journal.close().await;

@@ -77,7 +77,7 @@ fn on_every_store(
         .build()?;
     let mut failures = Vec::new();
     for (name, backend) in &config.backends {
-        let done = match store::open(name, backend, &config.timeouts, None) {
+        let done = match store::open(name, backend, &config.timeouts, None, None) {
             Ok(store) => runtime.block_on(shown(name, work(name, &*store))),
             Err(error) => Err(format!("backend {name} cannot be opened: {error}")),
         };

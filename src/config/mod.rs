@@ -9,6 +9,7 @@
 mod admin;
 mod auth;
 mod backend;
+mod deferred;
 mod effective;
 mod error;
 mod guard;
@@ -46,6 +47,7 @@ pub use self::{
         AzblobBackend, AzblobCredentials, BucketSettings, GcsBackend, GcsCredentials, GcsDriver,
         MemoryBackend, OPENDAL_FEATURES, OPENDAL_SCHEMES, OpenDalBackend,
     },
+    deferred::{Deferred, TemporaryName},
     effective::Effective,
     error::{ConfigError, ConfigErrors},
     guard::{Bandwidth, Bans, Rates},
@@ -65,7 +67,7 @@ pub use self::{
         CIPHER_SUITES, CertificateFiles, ClientCertificateMode, ClientCertificates, MapBy,
         Resumption, Sni, Tls, TlsVersion,
     },
-    uploads::Uploads,
+    uploads::{KeptBounds, KeptLimit, Uploads},
 };
 use crate::access::Mount;
 

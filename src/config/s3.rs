@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Secret, SetTime};
+use super::{Deferred, Secret, SetTime};
 
 /// An S3 bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct S3Backend {
     /// Whether listings show the times that clients set, which costs a request for each file; default
     /// false.
     pub list_set_times: bool,
+    /// Uploads that wait for their rename.
+    pub deferred: Deferred,
 }
 
 /// A key pair for S3.

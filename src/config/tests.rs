@@ -569,6 +569,11 @@ fn each_mistake_names_its_path() {
         ),
         (
             "bucket: b",
+            "bucket: b, deferred: {names: [\"*.filepart\", \"*.*\"]}",
+            "backends.cloud.deferred.names[1]: expected a name with one `*` for the final name, such as \"*.filepart\", found \"*.*\"",
+        ),
+        (
+            "bucket: b",
             "bucket: b, encryption: {mode: sse-s3, kms_key_id: k}",
             "backends.cloud.encryption.kms_key_id: belongs to `mode: sse-kms`",
         ),

@@ -140,9 +140,10 @@ async fn rename(session: &mut Session, from: &VirtualPath, to: &VirtualPath) -> 
         path: from.clone(),
         work: Work::Rename(to.clone()),
     });
-    order(session, "RNTO", Some(from), to).await?;
+    let outcome = order(session, "RNTO", Some(from), to).await?;
     if let Some(mut record) = session.visit.record(DeedKind::Rename, Deed::Success) {
         (record.verb, record.code) = (Some("RNTO"), Some(250));
+        record.deferred = matches!(outcome, Outcome::Appeared).then_some(true);
         session.visit.locate(&mut record, from);
         session.visit.locate_target(&mut record, to);
         session.visit.note(record);
@@ -261,7 +262,9 @@ async fn order(
 async fn stat(session: &mut Session, verb: &'static str, path: &VirtualPath) -> Result<Stat, Stop> {
     match ask(session, verb, path, Work::Stat).await? {
         Outcome::Found(stat) => Ok(stat),
-        Outcome::Done | Outcome::Failed(_) => Err(Stop::Refused(Reply::new(451, "Internal error"))),
+        Outcome::Done | Outcome::Appeared | Outcome::Failed(_) => {
+            Err(Stop::Refused(Reply::new(451, "Internal error")))
+        }
     }
 }
 

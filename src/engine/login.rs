@@ -20,7 +20,7 @@ use crate::{
     access::{Mount, Tree},
     auth::{Attempt, Authentication, Decision, Outcome},
     observe::telemetry::Here,
-    store::{Abilities, Quotas, Stores, View, backend::EngineUser, exchange::Exchange},
+    store::{Abilities, Kept, Quotas, Stores, View, backend::EngineUser, exchange::Exchange},
 };
 
 /// What a login is checked against and what a session gets; one for the whole process.
@@ -34,8 +34,8 @@ pub struct Surroundings {
     pub stores: Arc<Stores>,
     /// What lies in them, of accounts with a quota.
     pub quotas: Arc<Quotas>,
-    /// Interrupted uploads are kept.
-    pub resume: bool,
+    /// What interrupted uploads leave, where they are kept.
+    pub kept: Option<Arc<Kept>>,
     /// How long a login waits for its home directory to be made: below the deadline of its reply.
     pub home: Duration,
 }
@@ -112,8 +112,8 @@ impl Login {
         };
         let tree = Tree::new(account, &self.surroundings.mounts);
         let surroundings = &self.surroundings;
-        let view = View::new(tree, Arc::clone(&surroundings.stores), surroundings.resume)
-            .held_to(&surroundings.quotas);
+        let (stores, kept) = (Arc::clone(&surroundings.stores), surroundings.kept.clone());
+        let view = View::new(tree, stores, kept).held_to(&surroundings.quotas);
         // A store that does not answer keeps nobody from logging in; its error comes with the first command.
         if timeout(surroundings.home, view.prepare_home())
             .await

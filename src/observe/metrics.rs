@@ -303,6 +303,14 @@ pub struct Metrics {
     pub upload_memory: Gauge,
     /// Unfinished uploads that the last sweep left in a store, running ones included.
     pub uploads_unfinished: Family<BackendLabels, Gauge>,
+    /// Interrupted uploads that this process has kept.
+    pub uploads_kept: Gauge,
+    /// Their bytes.
+    pub uploads_kept_size: Gauge,
+    /// Files of this process that wait for their rename.
+    pub uploads_deferred: Family<BackendLabels, Gauge>,
+    /// Their bytes.
+    pub uploads_deferred_size: Family<BackendLabels, Gauge>,
     /// Unfinished uploads that sweeps ended.
     pub uploads_swept: Family<BackendLabels, Counter>,
     /// Free passive ports, where a range is configured.
@@ -367,6 +375,10 @@ impl Metrics {
             spans: Family::default(),
             upload_memory: Gauge::default(),
             uploads_unfinished: Family::default(),
+            uploads_kept: Gauge::default(),
+            uploads_kept_size: Gauge::default(),
+            uploads_deferred: Family::default(),
+            uploads_deferred_size: Family::default(),
             uploads_swept: Family::default(),
             passive_ports_free: Family::default(),
             certificate_expiry: Family::default(),
@@ -506,6 +518,28 @@ impl Metrics {
             "uploads_unfinished",
             "Unfinished uploads that the last sweep left in a store, running ones included",
             self.uploads_unfinished.clone(),
+        );
+        registry.register(
+            "uploads_kept",
+            "Interrupted uploads that this process has kept and nobody went on with",
+            self.uploads_kept.clone(),
+        );
+        registry.register_with_unit(
+            "uploads_kept_size",
+            "What interrupted uploads that this process has kept hold in stores",
+            Unit::Bytes,
+            self.uploads_kept_size.clone(),
+        );
+        registry.register(
+            "uploads_deferred",
+            "Files of this process that wait for their rename",
+            self.uploads_deferred.clone(),
+        );
+        registry.register_with_unit(
+            "uploads_deferred_size",
+            "What files of this process that wait for their rename hold in a store",
+            Unit::Bytes,
+            self.uploads_deferred_size.clone(),
         );
         registry.register(
             "uploads_swept",

@@ -125,6 +125,10 @@ pub struct Record {
     /// Of those bytes, in hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Of an upload: received and safe, and to appear by a rename or after a while, which is told by a
+    /// record of its own. Of a rename: the one that made such a file appear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
     /// From the command to the end of its work; how long a ban lasts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
@@ -171,6 +175,7 @@ impl Record {
             offset: None,
             bytes: None,
             sha256: None,
+            deferred: None,
             seconds: None,
         }
     }

@@ -77,7 +77,14 @@ async fn work_on(view: &View, path: &Path, work: Work) -> Result<Outcome, Failur
         Work::ChangeDirectory => Ok(Outcome::Found(view.enter(&path).await?)),
         Work::Stat => Ok(Outcome::Found(view.stat_or_kept(&path).await?)),
         Work::RenameSource => Ok(Outcome::Found(view.rename_source(&path).await?)),
-        Work::Rename(to) => view.rename(&path, &to).await.map(|()| Outcome::Done),
+        Work::Rename(to) => {
+            let appeared = view.rename(&path, &to).await?;
+            Ok(if appeared {
+                Outcome::Appeared
+            } else {
+                Outcome::Done
+            })
+        }
         Work::RemoveFile => view.remove_file(&path).await.map(|()| Outcome::Done),
         Work::MakeDirectory => view.make_directory(&path).await.map(|()| Outcome::Done),
         Work::RemoveDirectory => view.remove_directory(&path).await.map(|()| Outcome::Done),

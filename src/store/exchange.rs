@@ -101,6 +101,8 @@ pub struct Transport {
 pub enum Outcome {
     /// Done.
     Done,
+    /// Renamed, and the file appears only now: it waited for this.
+    Appeared,
     /// Done, and this is what is there (after a stat, a rename source, an upload).
     Found(Stat),
     /// Not done.

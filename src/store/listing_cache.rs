@@ -224,8 +224,8 @@ impl Upload for Forgetting {
         self.upload.abort().await;
     }
 
-    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
-        self.upload.keep(rest).await;
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) -> bool {
+        self.upload.keep(rest).await
     }
 }
 

@@ -74,6 +74,7 @@ impl Node {
             size: self.size,
             modified: Some(self.modified),
             version: (kind == Kind::File).then(|| self.generation.to_string()),
+            waits: false,
         }
     }
 }
@@ -86,6 +87,7 @@ impl Tree {
                 size: 0,
                 modified: None,
                 version: None,
+                waits: false,
             });
         }
         if let Some(node) = self.nodes.get(key) {

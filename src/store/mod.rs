@@ -13,6 +13,7 @@ mod digest;
 mod download;
 mod error;
 pub mod exchange;
+mod kept;
 pub mod listing;
 mod listing_cache;
 mod local;
@@ -43,6 +44,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 pub use self::budget::Budget;
 pub use self::digest::Hasher;
 pub use self::error::{ErrorKind, StoreError};
+pub use self::kept::Kept;
 pub use self::local::LocalStore;
 pub use self::memory::MemoryStore;
 pub use self::object::{ObjectStore, Retries};
@@ -54,10 +56,11 @@ pub use self::watched::{LastResults, Watched};
 use crate::{
     access::StoreKey,
     config::{Backend, Checksum, GcsBackend, GcsDriver, Timeouts},
-    observe::metrics::Metrics,
+    observe::{journal::Journal, metrics::Metrics},
 };
 
-/// Opens a configured backend, counted in `metrics` if there are any. Blocks on the local file system; meant for start-up.
+/// Opens a configured backend, counted in `metrics` if there are any; `journal` is told of files that appear
+/// later than at the end of their upload. Blocks on the local file system; meant for start-up.
 ///
 /// # Errors
 /// A directory that is missing or not writable, or settings that make no client. A bucket is not
@@ -67,11 +70,14 @@ pub fn open(
     backend: &Backend,
     timeouts: &Timeouts,
     metrics: Option<Arc<Metrics>>,
+    journal: Option<Arc<Journal>>,
 ) -> Result<Arc<dyn Store>> {
     let retries = Retries::new(name, metrics.clone());
     let store: Arc<dyn Store> = match backend {
         Backend::Fs(backend) => Arc::new(LocalStore::open(backend)?),
-        Backend::S3(backend) => Arc::new(ObjectStore::open_s3(backend, timeouts, &retries)?),
+        Backend::S3(backend) => {
+            Arc::new(ObjectStore::open_s3(backend, timeouts, &retries, journal)?)
+        }
         Backend::Gcs(backend) => match backend.driver {
             GcsDriver::OpenDal => Arc::new(ObjectStore::open_gcs(backend, timeouts, &retries)?),
             GcsDriver::Unftp => unftp(backend, timeouts)?,
@@ -126,6 +132,8 @@ pub struct Stat {
     pub modified: Option<SystemTime>,
     /// What identifies exactly these bytes: an `ETag`, or inode, size and time on a local disk.
     pub version: Option<String>,
+    /// Received and safe, but complete only once it is renamed, read, or has waited long enough.
+    pub waits: bool,
 }
 
 /// One row of a directory listing.
@@ -162,6 +170,15 @@ pub struct Swept {
     pub open: u64,
 }
 
+/// Which files that wait for their rename are committed under their temporary names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// All that this process received: it is about to end.
+    Ours,
+    /// Those of every process that have waited long enough.
+    Due,
+}
+
 /// What an upload is to make.
 #[derive(Clone, Debug, Default)]
 pub struct NewFile {
@@ -186,6 +203,10 @@ pub struct Author {
     pub user: String,
     /// What the log calls the session.
     pub session: String,
+    /// The file as the user sees it.
+    pub path: String,
+    /// Path of the mount that it lies in.
+    pub mount: String,
 }
 
 /// How large the parts of an upload are.
@@ -325,6 +346,29 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(Swept::default())
     }
 
+    /// How long a file that was received waits for its rename before it is committed under the name that
+    /// it has; `None` where none waits.
+    fn commits_after(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Files that this process received and that wait for their rename.
+    fn waiting(&self) -> Total {
+        Total::default()
+    }
+
+    /// Commits files that wait for their rename under the names that they have; how many.
+    async fn commit_held(&self, whose: Whose) -> Result<u64> {
+        let _ = whose;
+        Ok(0)
+    }
+
+    /// Makes a file that waits for its rename one that can be read, under the name that it has.
+    async fn publish(&self, key: &StoreKey) -> Result<()> {
+        let _ = key;
+        Ok(())
+    }
+
     /// Bytes and number of all files below a directory, for quotas; nothing where it is missing. One
     /// listing at a time, so that no tree fills the memory but by the names of its directories.
     async fn total(&self, directory: &StoreKey) -> Result<Total> {
@@ -403,6 +447,13 @@ pub trait Store: fmt::Debug + Send + Sync {
         LastResults::default()
     }
 
+    /// Completes a file that waits for its rename under its final name: `true`. `false` if it is not such
+    /// a file, or another name was expected: then [`Store::rename`] does it.
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
+        let _ = (from, to);
+        Ok(false)
+    }
+
     /// What this store can do beyond what all can.
     fn abilities(&self) -> Abilities;
 
@@ -454,9 +505,10 @@ pub trait Upload: Send {
     async fn abort(self: Box<Self>);
 
     /// The upload was interrupted: keeps what was received, with `rest` behind the last part, if it was
-    /// begun for that ([`Store::write_kept`]), else aborts.
-    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
+    /// begun for that ([`Store::write_kept`]), else aborts. Whether there is something to go on from.
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) -> bool {
         drop(rest);
         self.abort().await;
+        false
     }
 }

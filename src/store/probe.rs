@@ -108,7 +108,7 @@ pub async fn probe(
             }
             return Ok(());
         }
-        Backend::S3(backend) => ObjectStore::open_s3(backend, timeouts, &retries)?,
+        Backend::S3(backend) => ObjectStore::open_s3(backend, timeouts, &retries, None)?,
         // Both drivers have the same rights, so one of them asks.
         Backend::Gcs(backend) => {
             #[cfg(feature = "unftp-sbe-gcs")]

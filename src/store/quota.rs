@@ -396,11 +396,17 @@ fn length(part: &[Bytes]) -> u64 {
 pub(super) struct Metered {
     upload: Box<dyn Upload>,
     allowance: Allowance,
+    /// A part was refused: going on would only meet the same bound.
+    stopped: bool,
 }
 
 impl Metered {
     pub(super) fn new(upload: Box<dyn Upload>, allowance: Allowance) -> Self {
-        Self { upload, allowance }
+        Self {
+            upload,
+            allowance,
+            stopped: false,
+        }
     }
 }
 
@@ -420,7 +426,10 @@ impl Upload for Metered {
 
     /// Refused before the store sees the part; the caller then aborts.
     async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
-        self.allowance.grow(length(&part))?;
+        if let Err(full) = self.allowance.grow(length(&part)) {
+            self.stopped = true;
+            return Err(full);
+        }
         self.upload.write(part).await
     }
 
@@ -428,6 +437,7 @@ impl Upload for Metered {
         let Self {
             upload,
             mut allowance,
+            ..
         } = *self;
         if let Err(full) = allowance.grow(length(&last)) {
             upload.abort().await;
@@ -442,8 +452,13 @@ impl Upload for Metered {
         self.upload.abort().await;
     }
 
-    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
-        self.upload.keep(rest).await;
+    /// What an interruption leaves counts when it is gone on with; what a bound stopped is not left.
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) -> bool {
+        if self.stopped {
+            self.upload.abort().await;
+            return false;
+        }
+        self.upload.keep(rest).await
     }
 }
 

@@ -51,6 +51,7 @@ impl Stores {
         (target, to): (&Arc<dyn Store>, &StoreKey),
     ) -> Result<()> {
         let operation = "rename";
+        source.publish(from).await?;
         let stat = source.stat(from).await?;
         if stat.kind == Kind::Directory || stat.size > self.move_bytes {
             return Err(StoreError::new(ErrorKind::Unsupported, operation));

@@ -435,6 +435,7 @@ impl Upload for UnftpUpload {
                 size,
                 modified: None,
                 version: None,
+                waits: false,
             }),
             Ok(Ok(_)) => Err(StoreError::new(ErrorKind::Changed, operation)),
             Ok(Err(error)) => Err(failed(operation, error)),
@@ -475,6 +476,7 @@ fn stat_of(metadata: &ObjectMetadata) -> Stat {
         size: metadata.len(),
         modified: metadata.modified().ok().and_then(whole_seconds),
         version: None,
+        waits: false,
     }
 }
 
@@ -484,6 +486,7 @@ fn directory() -> Stat {
         size: 0,
         modified: None,
         version: None,
+        waits: false,
     }
 }
 

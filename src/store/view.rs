@@ -14,7 +14,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
-    Author, Base, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Stores, Upload,
+    Author, Base, Entry, ErrorKind, Kept, Kind, NewFile, Result, Stat, Store, StoreError, Stores,
+    Upload,
     listing::Permissions,
     quota::{Allowance, Metered, Quotas, Usage},
     transfer::Failure,
@@ -27,8 +28,8 @@ use crate::config::Checksum;
 pub struct View {
     tree: Tree,
     stores: Arc<Stores>,
-    /// Interrupted uploads are kept and can be continued.
-    resume: bool,
+    /// Where interrupted uploads are kept and can be continued.
+    kept: Option<Arc<Kept>>,
     /// What lies in the writable mounts, where there is a quota.
     quota: Option<(Arc<Quotas>, Arc<Usage>)>,
     /// Files that this session has uploaded: it may look whether they arrived although it may list
@@ -42,12 +43,12 @@ const OWN_UPLOADS: usize = 256;
 type Outcome<T> = std::result::Result<T, Failure>;
 
 impl View {
-    /// The view of `tree` over `stores`; `resume` keeps interrupted uploads.
-    pub fn new(tree: Tree, stores: Arc<Stores>, resume: bool) -> Self {
+    /// The view of `tree` over `stores`; with `kept` interrupted uploads stay.
+    pub fn new(tree: Tree, stores: Arc<Stores>, kept: Option<Arc<Kept>>) -> Self {
         Self {
             tree,
             stores,
-            resume,
+            kept,
             quota: None,
             own: Arc::default(),
         }
@@ -155,7 +156,7 @@ impl View {
     /// stands in for the file, so that the client goes on from there.
     pub async fn stat_or_kept(&self, path: &VirtualPath) -> Outcome<Stat> {
         let stat = self.stat(path).await;
-        if !self.resume {
+        if self.kept.is_none() {
             return stat;
         }
         // Who may list nothing may still go on with what it began.
@@ -278,6 +279,7 @@ impl View {
         offset: u64,
     ) -> Outcome<(Stat, BoxStream<'static, Result<Bytes>>)> {
         let (store, key) = self.located(Action::Read, path)?;
+        store.publish(&key).await?;
         let stat = store.stat(&key).await?;
         if stat.kind == Kind::Directory {
             return Err(StoreError::new(ErrorKind::IsADirectory, "read").into());
@@ -314,8 +316,12 @@ impl View {
     ) -> Outcome<Box<dyn Upload>> {
         // Asked for with the weakest right first: a read-only account gets no hint about what exists.
         let (store, key) = self.located(Action::Write, path)?;
+        if append.is_some() {
+            // Bytes can only be put behind what is complete.
+            store.publish(&key).await?;
+        }
         let present = store.survey(&key).await?;
-        if self.resume
+        if let Some(keeper) = &self.kept
             && let Some(from) = append
             && let Some(kept) = self.kept(store, &key, present.as_ref()).await?
         {
@@ -335,9 +341,9 @@ impl View {
                 }
                 let replaced = present.as_ref().map(|present| present.size);
                 let allowance = self.allowance(replaced, offset).await?;
-                let upload = store
-                    .resume(&key, &self.account().name, offset, exclusive)
-                    .await?;
+                let user = &self.account().name;
+                let upload = store.resume(&key, user, offset, exclusive).await?;
+                let upload = keeper.watch(upload, store, &key, user, offset);
                 let upload = self.stores.listings.watch(upload, key);
                 return Ok(metered(upload, allowance));
             }
@@ -376,7 +382,7 @@ impl View {
             Base::Present { bytes, .. } => *bytes,
         };
         let allowance = self.allowance(replaced, kept).await?;
-        let keep = self.resume && base == Base::Empty;
+        let keeper = self.kept.as_ref().filter(|_| base == Base::Empty);
         let file = NewFile {
             // Who may not overwrite must not do so by being slower than another upload.
             exclusive: about.exclusive
@@ -387,12 +393,19 @@ impl View {
             author: Some(Author {
                 user: self.account().name.clone(),
                 session: about.session,
+                path: path.as_str().to_owned(),
+                mount: self
+                    .place(path)
+                    .map_or_else(String::new, |(mount, ..)| mount.as_str().to_owned()),
             }),
         };
-        let upload = if keep {
-            store.write_kept(&key, file, &self.account().name).await?
-        } else {
-            store.write(&key, file).await?
+        let upload = match keeper {
+            Some(keeper) => {
+                let user = &self.account().name;
+                let upload = store.write_kept(&key, file, user).await?;
+                keeper.watch(upload, store, &key, user, 0)
+            }
+            None => store.write(&key, file).await?,
         };
         let upload = self.stores.listings.watch(upload, key);
         Ok(metered(upload, allowance))
@@ -457,12 +470,16 @@ impl View {
         if removed.is_ok() {
             self.count_removed(size);
         }
-        if self.resume && store.forget(&key, &self.account().name).await? {
-            return match removed {
-                // SIZE showed it, so it can be deleted.
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                removed => Ok(removed?),
-            };
+        if let Some(keeper) = &self.kept {
+            let user = &self.account().name;
+            keeper.forget(&key, user);
+            if store.forget(&key, user).await? {
+                return match removed {
+                    // SIZE showed it, so it can be deleted.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    removed => Ok(removed?),
+                };
+            }
         }
         Ok(removed?)
     }
@@ -511,8 +528,9 @@ impl View {
         Ok(store.stat(&key).await?)
     }
 
-    /// Renames within one backend, or carries a file of bounded size to another one.
-    pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Outcome<()> {
+    /// Renames within one backend, or carries a file of bounded size to another one. Whether the file
+    /// waited for it and appears only now, under its new name alone.
+    pub async fn rename(&self, from: &VirtualPath, to: &VirtualPath) -> Outcome<bool> {
         // Grants and names may treat files and directories differently; asking costs a request.
         let is_directory =
             self.tree.is_restricted() && self.rename_source(from).await?.kind == Kind::Directory;
@@ -535,15 +553,19 @@ impl View {
             self.counted_size(other, &target).await
         };
         let renamed = if source.backend() == target.backend() {
-            store.rename(&source, &target).await
+            match store.complete_as(&source, &target).await {
+                Ok(false) => store.rename(&source, &target).await.map(|()| false),
+                completed => completed,
+            }
         } else {
-            self.stores.carry((store, &source), (other, &target)).await
+            let carried = self.stores.carry((store, &source), (other, &target)).await;
+            carried.map(|()| false)
         };
         self.stores.listings.forget(&source);
         self.stores.listings.forget(&target);
-        renamed?;
+        let appeared = renamed?;
         self.count_removed(replaced);
-        Ok(())
+        Ok(appeared)
     }
 
     /// Sets the time of the last change of what is there (MFMT).
@@ -622,5 +644,6 @@ fn directory() -> Stat {
         size: 0,
         modified: None,
         version: None,
+        waits: false,
     }
 }

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use super::{
     Abilities, Entry, ErrorKind, NewFile, PartSizes, Result, Stat, Store, StoreError, Swept, Total,
-    Upload, transfer::Progress,
+    Upload, Whose, transfer::Progress,
 };
 use crate::{
     access::StoreKey,
@@ -246,6 +246,23 @@ impl Store for Watched {
         self.notes.take("sweep", self.store.sweep(age)).await
     }
 
+    fn commits_after(&self) -> Option<Duration> {
+        self.store.commits_after()
+    }
+
+    fn waiting(&self) -> Total {
+        self.store.waiting()
+    }
+
+    async fn commit_held(&self, whose: Whose) -> Result<u64> {
+        let work = self.store.commit_held(whose);
+        self.notes.take("commit_held", work).await
+    }
+
+    async fn publish(&self, key: &StoreKey) -> Result<()> {
+        self.store.publish(key).await
+    }
+
     async fn total(&self, directory: &StoreKey) -> Result<Total> {
         self.notes.take("total", self.store.total(directory)).await
     }
@@ -280,6 +297,11 @@ impl Store for Watched {
 
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
         self.notes.take("rename", self.store.rename(from, to)).await
+    }
+
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
+        let work = self.store.complete_as(from, to);
+        self.notes.take("complete_as", work).await
     }
 
     fn abilities(&self) -> Abilities {
@@ -336,8 +358,8 @@ impl Upload for WatchedUpload {
         self.upload.abort().await;
     }
 
-    async fn keep(self: Box<Self>, rest: Vec<Bytes>) {
-        self.upload.keep(rest).await;
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) -> bool {
+        self.upload.keep(rest).await
     }
 }
 

@@ -31,6 +31,47 @@ fn one_request_of_ten_fails_under_a_thousand_operations() {
     mixed(1_000, 100, 3);
 }
 
+/// The SDK would begin a second upload and forget the first, which nobody else can tell from a living one.
+#[test]
+fn an_upload_whose_beginning_was_not_answered_is_ended() {
+    let store = Store::s3();
+    store.leave_litter();
+    let others = store.open_uploads();
+    let gateway = FaultyGateway::start(&store.endpoint(), 0, 1);
+    let server = Server::with(&store)
+        .set("/backends/main/endpoint", gateway.endpoint.as_str())
+        .set("/timeouts/commit_seconds", 3)
+        .set("/uploads/sweep_seconds", 1)
+        .start();
+    let mut raw = Raw::explicit(&server);
+    let content = bytes(1, 9 << 20);
+    gateway.lose_next("POST uploads");
+    raw.store("STOR file", &content);
+    assert!(store.bytes("alice/file").as_ref() == Some(&content));
+    assert_eq!(
+        gateway
+            .requests_for("alice/file")
+            .iter()
+            .filter(|verb| *verb == "POST uploads")
+            .count(),
+        2
+    );
+    until(
+        Duration::from_secs(30),
+        "the forgotten upload is ended",
+        || {
+            let open = store.open_uploads();
+            let ended = server.metric("causeway_uploads_swept_total", &["main"]);
+            // Somebody else's of the same name has parts, and stays.
+            if open == others && ended == 1.0 {
+                Ok(())
+            } else {
+                Err(format!("{open:?} {ended}"))
+            }
+        },
+    );
+}
+
 /// What may lie under a name: exactly one of these. More than one only after a reply that left it
 /// open, and only until the next one that does not.
 type Possible = BTreeSet<Option<Content>>;
@@ -88,7 +129,7 @@ fn mixed(operations: u64, per_mille: u64, seed: u64) {
         tally.operations, tally.refused, tally.open
     );
     // A lost answer to CreateMultipartUpload leaves an upload without parts that nobody knows the id of
-    // (docs/decisions/0019): those, and no other, may be left.
+    // until the sweep (docs/decisions/0036): those, and no other, may be left.
     let lost: u64 = gateway
         .faults()
         .iter()

@@ -34,6 +34,8 @@ mod conformance;
 mod ctl;
 /// Where data connections come from, when, and protected how.
 mod data_connections;
+/// Files under temporary names, which S3 completes only when they are renamed.
+mod deferred;
 /// Alerts and dashboard, which are shipped beside the binary.
 mod deploy;
 /// Dialogues of clients that cannot run here, replayed.

@@ -17,6 +17,8 @@ on_each_store!(
     a_crash_leaves_what_its_user_continues,
     the_sweep_ends_what_nobody_continued,
     a_server_that_stops_leaves_uploads_to_the_next,
+    what_a_bound_stopped_is_not_kept,
+    the_oldest_of_too_many_is_given_up,
 );
 
 /// Several parts of a multipart upload.
@@ -400,6 +402,79 @@ fn a_server_that_stops_leaves_uploads_to_the_next(store: &Store) {
     assert!(size > 8 << 20, "{size}");
     raw.store("APPE file", &content[size..]);
     store.assert_holds(&[("alice/file", &content)]);
+}
+
+/// `uploads.kept_per_user`: by number and by bytes, the oldest first, and nobody else's.
+fn the_oldest_of_too_many_is_given_up(store: &Store) {
+    let server = Server::with(store)
+        .set(
+            "/uploads",
+            serde_json::json!({
+                "resume": "on", "kept_per_user": 2, "kept_per_user_bytes": 12_000_000, "kept": 3,
+            }),
+        )
+        .user(&user("bob"))
+        .start();
+    let gone = |raw: &mut Raw, name: &str| {
+        until(Duration::from_secs(20), "it is given up", || {
+            let reply = raw.command(&format!("SIZE {name}"));
+            if reply.code == 550 {
+                Ok(())
+            } else {
+                Err(reply.text())
+            }
+        });
+    };
+    let (mut alice, mut bob) = (Raw::explicit(&server), Raw::explicit_as(&server, "bob"));
+    let (short, long) = (bytes(16, 100_000), bytes(17, 9 << 20));
+    for name in ["one", "two", "three"] {
+        interrupt(&mut alice, &format!("STOR {name}"), &short, name);
+    }
+    gone(&mut alice, "one");
+    // Too many bytes of hers: all but the newest go.
+    interrupt(&mut alice, "STOR long", &long, "long");
+    gone(&mut alice, "two");
+    interrupt(&mut alice, "STOR longer", &long, "longer");
+    gone(&mut alice, "long");
+    // His are his own affair.
+    for name in ["his", "hers too"] {
+        interrupt(&mut bob, &format!("STOR {name}"), &short, name);
+    }
+    let size = kept(&mut alice, "longer");
+    alice.expect(&format!("REST {size}"), 350);
+    alice.store("STOR longer", &long[size..]);
+    for name in ["his", "hers too"] {
+        bob.expect(&format!("DELE {name}"), 250);
+    }
+    assert!(server.metric("causeway_uploads_kept", &[]) < 0.5);
+    store.assert_holds(&[("alice/longer", &long)]);
+}
+
+/// A quota or a largest size ends an upload for good: 552, and nothing to go on from.
+fn what_a_bound_stopped_is_not_kept(store: &Store) {
+    let hash = crate::harness::password_hash();
+    let bounded = |name: &str, bound: &str| {
+        format!("{{name: {name}, password_hash: \"{hash}\", home: alice, {bound}}}")
+    };
+    let server = Server::with(store)
+        .set("/uploads", serde_json::json!({"resume": "on"}))
+        .user(&bounded("quota", "quota: {bytes: 12000000}"))
+        .user(&bounded("size", "limits: {file_bytes: 12000000}"))
+        .start();
+    for user in ["quota", "size"] {
+        let mut raw = Raw::explicit_as(&server, user);
+        // Refused at a part, and at the end of the file.
+        for length in [LONG, 12_000_001] {
+            let mut data = raw.begin_transfer("STOR file");
+            // The server stops reading when it knows.
+            if data.write(&bytes(15, length)).is_ok() {
+                data.finish();
+            }
+            raw.reply().expect(552);
+            raw.expect("SIZE file", 550);
+            store.assert_holds(&[]);
+        }
+    }
 }
 
 /// Somebody else's open upload in the same place stays; so does one of ours that is younger.

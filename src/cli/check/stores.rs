@@ -52,7 +52,7 @@ pub(super) fn try_all(config: &Config, online: bool, report: &mut Report) -> Res
             );
         } else if !local {
             let advice = async {
-                let store = store::open(name, backend, &config.timeouts, None)?;
+                let store = store::open(name, backend, &config.timeouts, None, None)?;
                 store.advice().await
             };
             // What a probe could not reach has been said already.

@@ -1,13 +1,13 @@
 //! The backend type `s3`.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use aws_smithy_types::base64;
 
 use super::{
     super::{
-        Checksum, ConcurrentUploads, CustomerKey, S3Backend, S3Credentials, S3Encryption,
-        S3Metadata, S3Provider, S3Switches, SetTime, typed::Table, yaml::Node,
+        Checksum, ConcurrentUploads, CustomerKey, Deferred, S3Backend, S3Credentials, S3Encryption,
+        S3Metadata, S3Provider, S3Switches, SetTime, TemporaryName, typed::Table, yaml::Node,
     },
     key_prefix,
 };
@@ -47,7 +47,10 @@ const CONCURRENT: [(&str, ConcurrentUploads); 2] = [
     ("refuse", ConcurrentUploads::Refuse),
 ];
 
-pub(super) const S3: [&str; 27] = [
+/// Well below a day, the least after which a bucket's own rule may end what waits.
+const COMMIT_AFTER_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+pub(super) const S3: [&str; 28] = [
     "type",
     "bucket",
     "region",
@@ -75,8 +78,10 @@ pub(super) const S3: [&str; 27] = [
     "set_time",
     "set_time_bytes",
     "list_set_times",
+    "deferred",
 ];
 pub(super) const ENCRYPTION: [&str; 3] = ["mode", "kms_key_id", "customer_key"];
+pub(super) const DEFERRED: [&str; 4] = ["names", "commit_after_seconds", "uploads", "size_bytes"];
 pub(super) const METADATA: [&str; 3] = ["checksums", "uploader", "session"];
 
 /// Which encryption a table asks for.
@@ -139,6 +144,7 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
     if list_set_times == Some(true) && set_time.is_some_and(|set| set != SetTime::Store) {
         table.error("list_set_times", "belongs to `set_time: copy`");
     }
+    let deferred = deferred(table);
     Some(S3Backend {
         bucket: bucket?.value,
         region: region?,
@@ -159,7 +165,40 @@ pub(super) fn s3(table: &Table<'_>) -> Option<S3Backend> {
         set_time: set_time?,
         set_time_bytes: set_time_bytes?,
         list_set_times: list_set_times?,
+        deferred: deferred?,
     })
+}
+
+fn deferred(table: &Table<'_>) -> Option<Deferred> {
+    let default = Deferred::default();
+    let table = table.section("deferred", &DEFERRED)?;
+    let names = temporary_names(&table);
+    let seconds = default.commit_after.as_secs();
+    let commit_after = table.integer("commit_after_seconds", seconds, COMMIT_AFTER_SECONDS);
+    let uploads = table.integer("uploads", default.uploads, 1..=100_000);
+    let bytes = table.integer("size_bytes", default.bytes, 1..=u64::MAX);
+    Some(Deferred {
+        names: names?,
+        commit_after: Duration::from_secs(commit_after?),
+        uploads: uploads?,
+        bytes: bytes?,
+    })
+}
+
+fn temporary_names(table: &Table<'_>) -> Option<Vec<TemporaryName>> {
+    const EXPECTED: &str = "a name with one `*` for the final name, such as \"*.filepart\"";
+    let items = table.optional_list("names", "a list of patterns")?;
+    let parse = |item: &super::super::typed::Item<'_>| {
+        let text = item.text(EXPECTED)?;
+        let name = TemporaryName::parse(&text.value);
+        if name.is_none() {
+            item.error(format!("expected {EXPECTED}, found {}", text.shown()));
+        }
+        name
+    };
+    // All of them are looked at, so that every mistake is told.
+    let names: Vec<_> = items.iter().map(parse).collect();
+    names.into_iter().collect()
 }
 
 /// The provider's switches, each of which the operator may know better.

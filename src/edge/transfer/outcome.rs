@@ -81,15 +81,17 @@ pub(super) fn conclude(
     } = summary;
     let (verb, bytes, seconds) = (*verb, progress.bytes(), started.elapsed().as_secs_f64());
     let (reply, outcome) = match ending {
-        Ending::Concluded(Some(Outcome::Done | Outcome::Found(_))) => {
+        Ending::Concluded(Some(done @ (Outcome::Done | Outcome::Appeared | Outcome::Found(_)))) => {
+            let waits = matches!(&done, Outcome::Found(stat) if stat.waits);
             tracing::info!(
                 verb,
                 path = path.as_str(),
                 bytes,
                 seconds,
+                waits,
                 "transfer complete"
             );
-            summary.complete(session);
+            summary.complete(session, waits);
             (Reply::new(226, closing), "complete")
         }
         Ending::Concluded(Some(Outcome::Failed(failure))) | Ending::Stopped(failure) => {
@@ -191,8 +193,10 @@ impl Summary<'_> {
         }
     }
 
-    fn complete(&self, session: &Session) {
-        if let Some(record) = self.record(session, Deed::Success) {
+    /// `waits`: the file is safe, and appears with its rename.
+    fn complete(&self, session: &Session, waits: bool) {
+        if let Some(mut record) = self.record(session, Deed::Success) {
+            record.deferred = waits.then_some(true);
             self.note(session, record, 226);
         }
     }

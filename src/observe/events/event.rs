@@ -44,6 +44,10 @@ impl<'a> Event<'a> {
 impl EventKind {
     /// What a record is to webhooks. A file counts as uploaded only when its store has all of it.
     pub(super) fn of(record: &Record) -> Option<Self> {
+        if record.deferred.is_some() {
+            // Told when the file appears, by a record of its own.
+            return None;
+        }
         match (record.kind, record.outcome) {
             (Kind::Upload, Outcome::Success) => Some(Self::FileUploaded),
             (Kind::Download, Outcome::Success) => Some(Self::FileDownloaded),

@@ -22,6 +22,7 @@ fn entry(kind: Kind, name: &str, size: u64, modified: Option<SystemTime>) -> Ent
         size,
         modified,
         version: Some("v1".to_owned()),
+        waits: false,
     };
     Entry {
         name: name.to_owned(),

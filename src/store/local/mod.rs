@@ -512,5 +512,6 @@ fn stat_of(metadata: &Metadata) -> Option<Stat> {
                 metadata.ctime_nsec(),
             )
         }),
+        waits: false,
     })
 }

@@ -159,14 +159,15 @@ impl Upload for LocalUpload {
         }
     }
 
-    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) {
+    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) -> bool {
         let Some(mut state) = self.state.take() else {
-            return;
+            return false;
         };
         let kept = blocking("keep", move || state.temporary.keep(&rest));
-        if let Err(error) = kept.await {
+        kept.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "an interrupted upload could not be kept");
-        }
+            false
+        })
     }
 }
 
@@ -262,11 +263,11 @@ impl Temporary {
     }
 
     /// Leaves the file to its user, if it is of use. What the disk has must be what SIZE says, also
-    /// after a loss of power.
-    fn keep(&mut self, rest: &[Bytes]) -> Result<()> {
+    /// after a loss of power. Whether it is.
+    fn keep(&mut self, rest: &[Bytes]) -> Result<bool> {
         let failed = |error| StoreError::from_io("keep", error);
         if !self.lasting {
-            return Ok(());
+            return Ok(false);
         }
         for chunk in rest {
             self.file.write_all(chunk).map_err(failed)?;
@@ -275,7 +276,7 @@ impl Temporary {
             self.file.sync_all().map_err(failed)?;
             self.settled = true;
         }
-        Ok(())
+        Ok(self.settled)
     }
 
     /// Begins with the first `bytes` of the present file, shared with it where the file system can.

@@ -9,6 +9,7 @@ use super::{
     super::{Entry, ErrorKind, Kind, Result, StoreError, Total},
     ObjectStore, directory_stat,
     keys::Keys,
+    s3,
 };
 use crate::access::StoreKey;
 
@@ -28,6 +29,8 @@ struct Listing {
     lister: Lister,
     first: Option<opendal::Entry>,
     rows: Rows,
+    /// Files that wait for their rename, by name; they stand in for objects that they will replace.
+    waiting: BTreeMap<String, Entry>,
     left_out: u64,
 }
 
@@ -114,12 +117,23 @@ pub(super) async fn open(
         let kind = object.map_or(ErrorKind::NotFound, |_| ErrorKind::NotADirectory);
         return Err(StoreError::new(kind, "list"));
     }
+    let mut waiting = BTreeMap::new();
+    if let Some(s3) = store.s3() {
+        for held in s3::held::within(s3, &path).await? {
+            let entry = Entry {
+                name: held.file_name().to_owned(),
+                stat: held.stat(),
+            };
+            waiting.insert(entry.name.clone(), entry);
+        }
+    }
     let listing = Listing {
         store: store.clone(),
         directory: path.clone(),
         lister,
         first,
         rows: Rows::default(),
+        waiting,
         left_out: 0,
     };
     let entries = stream::try_unfold(listing, |mut listing| async move {
@@ -182,6 +196,8 @@ impl Listing {
             };
             let Some(entry) = entry else {
                 self.rows.finish();
+                let waiting = std::mem::take(&mut self.waiting);
+                self.rows.ready.extend(waiting.into_values());
                 if self.left_out > 0 {
                     tracing::info!(
                         directory = ?self.directory,
@@ -209,6 +225,11 @@ impl Listing {
             return;
         };
         let directory = path.ends_with('/');
+        if directory {
+            self.waiting.remove(name);
+        } else if self.waiting.contains_key(name) {
+            return;
+        }
         let stat = if directory {
             directory_stat(None)
         } else {

@@ -40,12 +40,12 @@ pub(super) use self::services::check_gcs_credentials;
 use self::{
     keys::Keys,
     opendal_upload::{Moves, OpenDalUpload},
-    s3::{S3, S3Upload},
+    s3::{S3, S3Upload, held::Held},
     transport::Transport,
 };
 use super::{
     Abilities, Entry, ErrorKind, Kind, NewFile, Result, Stat, Store, StoreError, Swept, Total,
-    Upload,
+    Upload, Whose,
 };
 use crate::{
     access::StoreKey,
@@ -53,6 +53,7 @@ use crate::{
         AzblobBackend, BucketSettings, Checksum, GcsBackend, OpenDalBackend, S3Backend, SetTime,
         Timeouts,
     },
+    observe::journal::Journal,
 };
 
 /// A bucket as a store.
@@ -95,15 +96,23 @@ struct Shared {
 
 impl ObjectStore {
     /// Prepares a bucket; sends nothing yet.
-    pub fn open_s3(backend: &S3Backend, timeouts: &Timeouts, retries: &Retries) -> Result<Self> {
+    ///
+    /// `journal` is told when a file appears that waited for its rename.
+    pub fn open_s3(
+        backend: &S3Backend,
+        timeouts: &Timeouts,
+        retries: &Retries,
+        journal: Option<Arc<Journal>>,
+    ) -> Result<Self> {
         let transport = Transport::new(backend, timeouts)?;
         let looks = transport::operator(backend, timeouts, &transport, retries)?;
+        let s3 = S3::new(backend, timeouts, &transport, retries, journal);
         Ok(Self {
             shared: Arc::new(Shared {
                 dialect: Dialect::S3,
                 can: looks.info().capability(),
                 looks,
-                changes: Changes::S3(Arc::new(S3::new(backend, timeouts, &transport, retries))),
+                changes: Changes::S3(Arc::new(s3)),
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
                 set_time: backend.set_time,
@@ -191,6 +200,7 @@ impl ObjectStore {
             size: metadata.content_length(),
             modified: modified(metadata),
             version: self.version(metadata).map(str::to_owned),
+            waits: false,
         };
         if self.shared.set_time == SetTime::Store
             && let Some(time) = metadata
@@ -284,10 +294,14 @@ impl ObjectStore {
             self.keys().file(operation, key)?,
             self.keys().directory(operation, key)?,
         );
-        let (object, below) = tokio::try_join!(
+        let (object, below, held) = tokio::try_join!(
             self.head(operation, &path),
-            self.below(operation, &marker, 1)
+            self.below(operation, &marker, 1),
+            self.held(&path),
         )?;
+        if let (Some(held), true) = (&held, below.is_empty()) {
+            return Ok(held.stat());
+        }
         match (object, below.first()) {
             (object, Some(first)) => {
                 if object.is_some() {
@@ -301,21 +315,31 @@ impl ObjectStore {
         }
     }
 
+    /// The file at `path` that waits for its rename, if there is one.
+    async fn held(&self, path: &str) -> Result<Option<Held>> {
+        match self.s3() {
+            Some(s3) => s3::held::at(s3, path).await,
+            None => Ok(None),
+        }
+    }
+
     /// What a new object at `key` meets, in one round trip: three requests at once.
     async fn survey_at(&self, operation: &'static str, key: &StoreKey) -> Result<Option<Stat>> {
         let (path, marker) = (
             self.keys().file(operation, key)?,
             self.keys().directory(operation, key)?,
         );
-        let (object, below, parent) = tokio::join!(
+        let (object, below, parent, held) = tokio::join!(
             self.head(operation, &path),
             self.below(operation, &marker, 1),
             self.require_parent(operation, &path),
+            self.held(&path),
         );
         if !below?.is_empty() {
             return Err(StoreError::new(ErrorKind::IsADirectory, operation));
         }
         let object = object?.map(|object| self.file_stat(&object));
+        let object = held?.map(|held| held.stat()).or(object);
         if object.is_none() {
             parent?;
         }
@@ -388,7 +412,14 @@ impl Store for ObjectStore {
     }
 
     async fn total(&self, directory: &StoreKey) -> Result<Total> {
-        listing::total(self, directory).await
+        let mut total = listing::total(self, directory).await?;
+        if let Some(s3) = self.s3() {
+            let path = self.keys().directory("count", directory)?;
+            let waiting = s3::held::total(s3, &path).await?;
+            total.bytes = total.bytes.saturating_add(waiting.bytes);
+            total.files += waiting.files;
+        }
+        Ok(total)
     }
 
     async fn read(
@@ -483,8 +514,42 @@ impl Store for ObjectStore {
 
     async fn sweep(&self, age: Duration) -> Result<Swept> {
         match self.s3() {
-            Some(s3) => s3::kept::sweep(s3, age).await,
+            Some(s3) => {
+                // Also what waits although this configuration knows of no temporary names; by a process
+                // that can tell of it.
+                if s3.tells() {
+                    s3::held::commit_due(self, s3).await?;
+                }
+                s3::kept::sweep(s3, age).await
+            }
             None => Ok(Swept::default()),
+        }
+    }
+
+    fn commits_after(&self) -> Option<Duration> {
+        self.s3()?.commits_after()
+    }
+
+    fn waiting(&self) -> Total {
+        self.s3().map_or_else(Total::default, |s3| s3.waiting())
+    }
+
+    async fn commit_held(&self, whose: Whose) -> Result<u64> {
+        match (self.s3(), whose) {
+            (None, _) => Ok(0),
+            (Some(s3), Whose::Ours) => s3::held::commit_own(self, s3).await,
+            (Some(s3), Whose::Due) => s3::held::commit_due(self, s3).await,
+        }
+    }
+
+    async fn publish(&self, key: &StoreKey) -> Result<()> {
+        let Some(s3) = self.s3().filter(|_| !key.as_str().is_empty()) else {
+            return Ok(());
+        };
+        let path = self.keys().file("read", key)?;
+        match self.held(&path).await? {
+            Some(held) => s3::held::commit(self, s3, &held).await,
+            None => Ok(()),
         }
     }
 
@@ -505,6 +570,12 @@ impl Store for ObjectStore {
         if self.stat_at(operation, key).await?.kind == Kind::Directory {
             return Err(StoreError::new(ErrorKind::IsADirectory, operation));
         }
+        if let (Some(s3), Some(held)) = (self.s3(), self.held(&path).await?) {
+            s3::held::discard(s3, &held).await?;
+            if self.head(operation, &path).await?.is_none() {
+                return Ok(());
+            }
+        }
         self.keep_parent(operation, &path).await?;
         self.delete(operation, &path, None).await
     }
@@ -518,12 +589,13 @@ impl Store for ObjectStore {
             self.keys().file(operation, key)?,
             self.keys().directory(operation, key)?,
         );
-        let (object, below, ()) = tokio::try_join!(
+        let (object, below, (), held) = tokio::try_join!(
             self.head(operation, &path),
             self.below(operation, &marker, 1),
             self.require_parent(operation, &path),
+            self.held(&path),
         )?;
-        if object.is_some() || !below.is_empty() {
+        if object.is_some() || held.is_some() || !below.is_empty() {
             return Err(StoreError::new(ErrorKind::AlreadyExists, operation));
         }
         self.look(operation, self.shared.looks.create_dir(&marker))
@@ -547,7 +619,11 @@ impl Store for ObjectStore {
             let kind = object.map_or(ErrorKind::NotFound, |_| ErrorKind::NotADirectory);
             return Err(StoreError::new(kind, operation));
         }
-        if below.iter().any(|entry| entry.path() != marker) {
+        let waiting = match self.s3() {
+            Some(s3) => s3::held::within(s3, &marker).await?,
+            None => Vec::new(),
+        };
+        if !waiting.is_empty() || below.iter().any(|entry| entry.path() != marker) {
             return Err(StoreError::new(ErrorKind::NotEmpty, operation));
         }
         self.keep_parent(operation, &marker).await?;
@@ -556,6 +632,10 @@ impl Store for ObjectStore {
 
     async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
         rename::rename(self, from, to).await
+    }
+
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
+        rename::complete(self, from, to).await
     }
 
     fn abilities(&self) -> Abilities {
@@ -587,6 +667,8 @@ impl Store for ObjectStore {
             (SetTime::Refuse, _) | (SetTime::Store, None) => Err(refused()),
             (SetTime::Store, _) if key.as_str().is_empty() => Err(refused()),
             (SetTime::Store, Some(s3)) => {
+                // A time is kept by a copy, and only what is complete can be copied.
+                self.publish(key).await?;
                 if self.stat_at(operation, key).await?.kind == Kind::Directory {
                     return Err(refused());
                 }
@@ -603,6 +685,7 @@ fn directory_stat(modified: Option<SystemTime>) -> Stat {
         size: 0,
         modified,
         version: None,
+        waits: false,
     }
 }
 

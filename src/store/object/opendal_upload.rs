@@ -344,6 +344,7 @@ impl OpenDalUpload {
                     // Not in every answer; asking for it would cost every upload a request.
                     modified: None,
                     version: self.store.version(&metadata).map(str::to_owned),
+                    waits: false,
                 };
                 return Ok(known);
             }
@@ -418,6 +419,7 @@ impl OpenDalUpload {
                         size,
                         modified: super::modified(&metadata),
                         version: self.store.version(&metadata).map(str::to_owned),
+                        waits: false,
                     });
                 }
                 Err(error) => error,

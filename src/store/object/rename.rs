@@ -1,5 +1,7 @@
 //! Renaming within a bucket: the checks. The copy is the service's own.
 
+use std::sync::Arc;
+
 use super::{
     super::{ErrorKind, Kind, Result, StoreError},
     Changes, ObjectStore, copy, s3,
@@ -26,11 +28,53 @@ pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) 
         store.require_parent("rename", &target),
     )?;
     match &store.shared.changes {
-        Changes::S3(s3) => s3::rename(store, s3, &source, &target).await,
+        Changes::S3(s3) => {
+            if let Some(held) = s3::held::at(s3, &source).await? {
+                s3::held::commit(store, s3, &held).await?;
+            }
+            s3::rename(store, s3, &source, &target).await?;
+            discard_held(s3, &target).await
+        }
         Changes::OpenDal(moves) => {
             copy::copy(store, moves, &source, &target, &stat).await?;
             remove_source(store, &source, stat.version.as_deref()).await
         }
+    }
+}
+
+/// Completes a file that waits for its rename under its final name; `false` if it is not such a file, or
+/// another name was expected: then it is renamed like any other.
+pub(super) async fn complete(store: &ObjectStore, from: &StoreKey, to: &StoreKey) -> Result<bool> {
+    let Changes::S3(s3) = &store.shared.changes else {
+        return Ok(false);
+    };
+    let source = store.keys().file("rename", from)?;
+    let Some(held) = s3::held::at(s3, &source).await? else {
+        return Ok(false);
+    };
+    let target = store.keys().file("rename", to)?;
+    let marker = store.keys().directory("rename", to)?;
+    let own = store.keys().directory("rename", from)?;
+    // Where a directory has the temporary name too, it is the directory that is renamed.
+    if !store.below("rename", &own, 1).await?.is_empty() {
+        return Ok(false);
+    }
+    tokio::try_join!(
+        store.refuse_directory("rename", &marker),
+        store.require_parent("rename", &target),
+    )?;
+    let completed = s3::held::rename(store, s3, &held, &target).await?;
+    if completed {
+        discard_held(s3, &target).await?;
+    }
+    Ok(completed)
+}
+
+/// What waited under a name that another file has taken is replaced.
+async fn discard_held(s3: &Arc<s3::S3>, target: &str) -> Result<()> {
+    match s3::held::at(s3, target).await? {
+        Some(replaced) => s3::held::discard(s3, &replaced).await,
+        None => Ok(()),
     }
 }
 

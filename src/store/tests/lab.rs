@@ -17,8 +17,8 @@ use super::{
 use crate::{
     access::StoreKey,
     config::{
-        Checksum, ConcurrentUploads, FsBackend, S3Backend, S3Credentials, S3Encryption, S3Metadata,
-        S3Provider, Secret, SetTime, Timeouts,
+        Checksum, ConcurrentUploads, Deferred, FsBackend, S3Backend, S3Credentials, S3Encryption,
+        S3Metadata, S3Provider, Secret, SetTime, Timeouts,
     },
 };
 
@@ -105,7 +105,8 @@ impl Lab {
         std::fs::create_dir(&directory).unwrap();
         let (address, server) = serve(files.path()).await;
         let s3 = s3_backend(&format!("http://{address}"), "key", "secret", "bucket", "");
-        let store = ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap();
+        let store =
+            ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap();
         Self {
             name: "stand-in",
             store: Box::new(store),
@@ -150,7 +151,8 @@ impl Lab {
         let mut s3 = s3_backend(endpoint, access, secret, &bucket, "");
         change(&mut s3);
         python(&s3, "s3.create_bucket(Bucket=bucket)").await;
-        let store = ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap();
+        let store =
+            ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap();
         Some(Self {
             name: "gateway",
             store: Box::new(store),
@@ -167,9 +169,7 @@ impl Lab {
         change(&mut s3);
         Self {
             name: self.name,
-            store: Box::new(
-                ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap(),
-            ),
+            store: Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap()),
             directory: self.directory.clone(),
             s3: Some(s3),
             _files: TempDir::new().unwrap(),
@@ -238,7 +238,7 @@ impl Lab {
         let (port, proxy) = proxy(endpoint.replace("http://", "")).await;
         s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
         (
-            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default()).unwrap()),
+            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap()),
             proxy,
         )
     }
@@ -305,6 +305,7 @@ fn s3_backend(endpoint: &str, access: &str, secret: &str, bucket: &str, root: &s
         set_time: SetTime::Refuse,
         set_time_bytes: 5 << 30,
         list_set_times: false,
+        deferred: Deferred::default(),
     }
 }
 

@@ -114,30 +114,35 @@ async fn a_prefix_keeps_its_neighbours_apart() {
 }
 
 #[tokio::test]
-async fn metadata_survives_rename_and_append() {
-    let Some(lab) = Lab::gateway().await else {
+async fn metadata_and_tags_survive_rename_and_append() {
+    let Some(lab) = Lab::gateway_with(|s3| s3.switches = S3Provider::Ceph.switches()).await else {
         return;
     };
     let store = lab.store();
-    lab.script(
-        "s3.put_object(Bucket=bucket, Key='a', Body=b'x' * (6 << 20), ContentType='text/csv', Metadata={'owner': 'bob'})",
-    )
-    .await;
-    let metadata = |name: &str| {
+    let described = |name: &str| {
         format!(
-            "o = s3.head_object(Bucket=bucket, Key='{name}'); print(o['ContentType'], o['Metadata'].get('owner'))"
+            "o = s3.head_object(Bucket=bucket, Key='{name}'); print(o['ContentType'], o['Metadata'].get('owner'), {{t['Key']: t['Value'] for t in s3.get_object_tagging(Bucket=bucket, Key='{name}')['TagSet']}})"
         )
     };
-    store.rename(&key("a"), &key("b")).await.unwrap();
-    assert_eq!(lab.script(&metadata("b")).await, "text/csv bob");
-    let stat = store.stat(&key("b")).await.unwrap();
-    let base = Base::Present {
-        bytes: stat.size,
-        version: stat.version,
-    };
-    put_onto(store, "b", base, &bytes(100)).await.unwrap();
-    assert_eq!(lab.script(&metadata("b")).await, "text/csv bob");
-    assert_eq!(store.stat(&key("b")).await.unwrap().size, (6 << 20) + 100);
+    let expected = "text/csv bob {'cost centre': 'a+b/1', 'project': 'x'}";
+    // Renamed by one request; appended to as one PUT, and as parts.
+    for bytes_before in [1_000, 6 << 20] {
+        lab.script(&format!(
+            "s3.put_object(Bucket=bucket, Key='a', Body=b'x' * {bytes_before}, ContentType='text/csv', Metadata={{'owner': 'bob'}}, Tagging='project=x&cost%20centre=a%2Bb%2F1')",
+        ))
+        .await;
+        store.rename(&key("a"), &key("b")).await.unwrap();
+        assert_eq!(lab.script(&described("b")).await, expected);
+        let stat = store.stat(&key("b")).await.unwrap();
+        let base = Base::Present {
+            bytes: stat.size,
+            version: stat.version,
+        };
+        put_onto(store, "b", base, &bytes(100)).await.unwrap();
+        assert_eq!(lab.script(&described("b")).await, expected);
+        let size = store.stat(&key("b")).await.unwrap().size;
+        assert_eq!(size, bytes_before + 100);
+    }
 }
 
 #[tokio::test]
@@ -360,7 +365,7 @@ async fn rename_and_append_move_no_old_bytes_through_us() {
 #[tokio::test]
 #[ignore = "six gigabytes into a store in memory: ./tests/soak"]
 async fn six_gibibytes_are_renamed_and_appended_to_inside_the_store() {
-    let Some(lab) = Lab::gateway().await else {
+    let Some(lab) = Lab::gateway_with(|s3| s3.switches = S3Provider::Ceph.switches()).await else {
         return;
     };
     let size = 6_u64 << 30;
@@ -372,7 +377,8 @@ class Zeroes(io.RawIOBase):
     def readable(self): return True
     def readinto(self, b):
         n = min(len(b), self.left); b[:n] = bytes(n); self.left -= n; return n
-s3.upload_fileobj(Zeroes(), bucket, 'old', Config=TransferConfig(multipart_chunksize=64 << 20, max_concurrency=2))";
+s3.upload_fileobj(Zeroes(), bucket, 'old', Config=TransferConfig(multipart_chunksize=64 << 20, max_concurrency=2))
+s3.put_object_tagging(Bucket=bucket, Key='old', Tagging={'TagSet': [{'Key': 'project', 'Value': 'x'}]})";
     lab.script(script).await;
     let meter = Arc::new(Meter::default());
     let (store, _proxy) = lab.behind_proxy(|up| metered(up, meter.clone())).await;
@@ -397,6 +403,8 @@ s3.upload_fileobj(Zeroes(), bucket, 'old', Config=TransferConfig(multipart_chunk
         store.stat(&key("new")).await.unwrap().size,
         size + (1 << 20)
     );
+    let tags = "print(s3.get_object_tagging(Bucket=bucket, Key='new')['TagSet'])";
+    assert_eq!(lab.script(tags).await, "[{'Key': 'project', 'Value': 'x'}]");
     lab.assert_nothing_left().await;
 }
 
@@ -460,6 +468,8 @@ async fn objects_carry_what_the_configuration_wants() {
     let author = Author {
         user: "j\u{f6}rg".to_owned(),
         session: "0a1b2c3d".to_owned(),
+        path: "/".to_owned(),
+        mount: "/".to_owned(),
     };
     for (name, size) in [("report.csv", 10), ("film.mp4", 6 << 20), ("what", 1)] {
         let file = NewFile {

@@ -69,6 +69,7 @@ impl Upload for Discard {
             size: self.seen.lock().unwrap().bytes,
             modified: None,
             version: None,
+            waits: false,
         })
     }
 

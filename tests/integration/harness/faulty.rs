@@ -57,6 +57,10 @@ struct Shared {
     requests: AtomicU64,
     /// By verb and fault.
     done: Mutex<BTreeMap<(String, Fault), u64>>,
+    /// The answer to the next request of this verb is lost.
+    lose: Mutex<Option<&'static str>>,
+    /// Verb and target of every request.
+    seen: Mutex<Vec<(String, String)>>,
 }
 
 impl FaultyGateway {
@@ -71,6 +75,8 @@ impl FaultyGateway {
             random: AtomicU64::new(seed),
             requests: AtomicU64::new(0),
             done: Mutex::default(),
+            lose: Mutex::default(),
+            seen: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -90,9 +96,31 @@ impl FaultyGateway {
         self.shared.per_mille.store(per_mille, Ordering::SeqCst);
     }
 
+    /// The next request of this verb is carried out, and its answer is lost.
+    pub(crate) fn lose_next(&self, verb: &'static str) {
+        *self.shared.lose.lock().unwrap() = Some(verb);
+    }
+
     /// Requests so far.
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Verbs of the requests so far whose key ends in `key`.
+    pub(crate) fn requests_for(&self, key: &str) -> Vec<String> {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter()
+            .filter(|(_, target)| target.ends_with(key))
+            .map(|(verb, _)| verb.clone())
+            .collect()
+    }
+
+    /// Requests so far by which the store copies an object or a part of one.
+    pub(crate) fn copies(&self) -> usize {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter()
+            .filter(|(verb, _)| verb.ends_with("copy"))
+            .count()
     }
 
     /// What was done to them, by verb and fault.
@@ -116,6 +144,14 @@ impl Shared {
 
     fn fault(&self, request: &Head) -> Option<Fault> {
         self.requests.fetch_add(1, Ordering::SeqCst);
+        let seen = (request.verb(), request.target().to_owned());
+        self.seen.lock().unwrap().push(seen);
+        let mut lose = self.lose.lock().unwrap();
+        if lose.is_some_and(|verb| verb == request.verb()) {
+            *lose = None;
+            return Some(Fault::LostAnswer);
+        }
+        drop(lose);
         if self.next() % 1000 >= self.per_mille.load(Ordering::SeqCst) {
             return None;
         }
@@ -173,7 +209,13 @@ impl Head {
         }
     }
 
-    /// The method, and what kind of request it is where the query says.
+    /// The path, without the query.
+    fn target(&self) -> &str {
+        let target = self.text.split(' ').nth(1).unwrap_or_default();
+        target.split('?').next().unwrap_or_default()
+    }
+
+    /// The method, and what kind of request it is where the query or a header says.
     fn verb(&self) -> String {
         let line = self.text.lines().next().unwrap_or_default();
         let mut words = line.split(' ');
@@ -181,9 +223,10 @@ impl Head {
         let query = words.next().and_then(|target| target.split_once('?'));
         let kinds = ["uploads", "partNumber", "uploadId", "list-type"];
         let kind = query.and_then(|(_, query)| kinds.into_iter().find(|kind| query.contains(kind)));
-        format!("{method} {}", kind.unwrap_or_default())
-            .trim()
-            .to_owned()
+        let headers = self.text.to_ascii_lowercase();
+        let copy = headers.contains("\r\nx-amz-copy-source:").then_some("copy");
+        let words = [Some(method), kind, copy];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
     fn status(&self) -> u16 {

@@ -8,7 +8,7 @@ use aws_sdk_s3::{
         create_multipart_upload::builders::CreateMultipartUploadFluentBuilder,
         head_object::HeadObjectOutput, put_object::builders::PutObjectFluentBuilder,
     },
-    types::{MetadataDirective, ServerSideEncryption, StorageClass},
+    types::{MetadataDirective, ServerSideEncryption, StorageClass, TaggingDirective},
 };
 use aws_smithy_types::base64;
 use md5::{Digest, Md5};
@@ -47,6 +47,7 @@ macro_rules! describe {
             .set_content_encoding($attributes.content_encoding)
             .set_content_language($attributes.content_language)
             .set_storage_class($attributes.storage_class)
+            .set_tagging($attributes.tagging)
             .set_server_side_encryption($encryption.server_side.clone())
             .set_ssekms_key_id($encryption.kms_key_id.clone())
             .set_sse_customer_algorithm($encryption.customer.algorithm())
@@ -65,6 +66,8 @@ pub(super) struct Attributes {
     content_encoding: Option<String>,
     content_language: Option<String>,
     storage_class: Option<StorageClass>,
+    /// Tags of the object that this one is made of, as a query.
+    tagging: Option<String>,
 }
 
 /// How a bucket encrypts what we put there.
@@ -103,6 +106,7 @@ impl Attributes {
             content_encoding: owned(head.content_encoding()),
             content_language: owned(head.content_language()),
             storage_class: head.storage_class().cloned(),
+            tagging: None,
         }
     }
 
@@ -112,6 +116,18 @@ impl Attributes {
         for checksum in CHECKSUMS {
             self.metadata.remove(checksum.name());
         }
+    }
+
+    /// Carries these tags.
+    pub(super) fn tag<'tag>(&mut self, tags: impl Iterator<Item = (&'tag str, &'tag str)>) {
+        let pairs = tags.map(|(key, value)| format!("{}={}", in_query(key), in_query(value)));
+        let query = pairs.collect::<Vec<_>>().join("&");
+        self.tagging = (!query.is_empty()).then_some(query);
+    }
+
+    /// Carries the word by which an upload knows its own object.
+    pub(super) fn sign_with(&mut self, nonce: &str) {
+        self.metadata.insert(NONCE.to_owned(), nonce.to_owned());
     }
 
     /// Says who wrote, where the configuration wants it.
@@ -150,8 +166,11 @@ impl Attributes {
         encryption: &Encryption,
     ) -> CopyObjectFluentBuilder {
         let customer = &encryption.customer;
+        // Without tags of others the store carries over what there is.
+        let tags = self.tagging.is_some().then_some(TaggingDirective::Replace);
         describe!(request, self, encryption)
             .metadata_directive(MetadataDirective::Replace)
+            .set_tagging_directive(tags)
             .set_copy_source_sse_customer_algorithm(customer.algorithm())
             .set_copy_source_sse_customer_key(customer.key())
             .set_copy_source_sse_customer_key_md5(customer.key_md5())
@@ -215,7 +234,17 @@ fn content_type(settings: &S3Backend, path: &str) -> String {
 
 /// User metadata travels in headers: printable ASCII goes as it is, the rest percent-encoded.
 fn header_text(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    percent_encode(text, |byte| byte.is_ascii_graphic() && byte != b'%')
+}
+
+/// Tags travel as the query of a URL (RFC 3986 §2.3: unreserved characters go as they are).
+fn in_query(text: &str) -> String {
+    percent_encode(text, |byte| {
+        byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+    })
+}
+
+fn percent_encode(text: &str, plain: impl Fn(u8) -> bool) -> String {
     text.bytes()
         .map(|byte| {
             if plain(byte) {
@@ -235,5 +264,15 @@ mod tests {
     fn user_names_fit_into_headers() {
         assert_eq!(header_text("bob@example.com"), "bob@example.com");
         assert_eq!(header_text("j\u{f6}rg 1%\r\n"), "j%C3%B6rg%201%25%0D%0A");
+    }
+
+    #[test]
+    fn tags_travel_as_a_query() {
+        let mut attributes = Attributes::default();
+        attributes.tag([].into_iter());
+        assert_eq!(attributes.tagging, None);
+        attributes.tag([("project", "a&b=c"), ("\u{fc}", "1 2/3+")].into_iter());
+        let expected = "project=a%26b%3Dc&%C3%BC=1%202%2F3%2B";
+        assert_eq!(attributes.tagging.as_deref(), Some(expected));
     }
 }

@@ -94,7 +94,8 @@ pub(in super::super) async fn rename(
     let mut copied = false;
     if size_of(&head) <= ONE_REQUEST {
         let mut attributes = Attributes::of(&head);
-        s3.carry_digests(source, &head, &mut attributes).await;
+        s3.carry_tags("rename", source, &head, &mut attributes)
+            .await?;
         let tried = s3.copy_object(source, target, head.e_tag(), attributes);
         copied = match tried.await {
             Ok(()) => true,

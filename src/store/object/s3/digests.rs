@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Checksum,
-    store::{Hasher, Result, transfer::Progress},
+    store::{ErrorKind, Hasher, Result, transfer::Progress},
 };
 
 /// Bytes hashed between two looks at other tasks: well below a millisecond of work.
@@ -56,10 +56,6 @@ impl Digests {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.computed.is_empty() && self.sha256.is_none()
-    }
-
     pub(super) async fn update(&mut self, chunks: &[Bytes]) {
         if self.computed.is_empty() {
             return;
@@ -85,11 +81,17 @@ impl Digests {
 impl S3 {
     /// Keeps the digests of a multipart object, if they can be kept. The file is whole without them, so
     /// a failure is only logged.
-    pub(super) async fn keep_digests(&self, path: &str, version: &str, digests: Digests) {
-        if !self.switches().object_tags || digests.is_empty() {
+    pub(super) async fn keep_digests(
+        &self,
+        path: &str,
+        version: &str,
+        digests: impl IntoIterator<Item = (String, String)>,
+    ) {
+        let mut digests = digests.into_iter().peekable();
+        if !self.switches().object_tags || digests.peek().is_none() {
             return;
         }
-        let tags = digests.into_metadata().map(|(name, digest)| {
+        let tags = digests.map(|(name, digest)| {
             Tag::builder()
                 .key(format!("{TAG}{name}"))
                 .value(format!("{} {digest}", version.trim_matches('"')))
@@ -140,19 +142,44 @@ impl S3 {
         Ok(digest.map(|digest| (size_of(&head), digest)))
     }
 
-    /// Puts digests from tags into the attributes of a copy, whose `ETag` is another one.
-    pub(super) async fn carry_digests(
+    /// Puts the tags of an object into the attributes of what is made of it: those that others set as
+    /// they are, digests of ours as metadata, since the `ETag` will be another one.
+    ///
+    /// # Errors
+    /// The store does not say now. Where it never will, what is made has no tags.
+    pub(super) async fn carry_tags(
         &self,
+        operation: &'static str,
         path: &str,
         head: &HeadObjectOutput,
         attributes: &mut Attributes,
-    ) {
-        if !attributes.metadata.contains_key(NONCE) {
-            return;
+    ) -> Result<()> {
+        if !self.switches().object_tags {
+            return Ok(());
         }
-        // Without them the copy is as good: HASH reads it.
-        let tags = self.tagged_digests(path, head).await.unwrap_or_default();
-        attributes.metadata.extend(tags);
+        let tags = match self.tags(operation, path).await {
+            Ok(tags) => tags,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::Unsupported
+                ) =>
+            {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(key = ?path, error, "the tags of an object cannot be read and are not carried over");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if attributes.metadata.contains_key(NONCE) {
+            attributes.metadata.extend(digests_of(&tags, head));
+        }
+        attributes.tag(
+            tags.iter()
+                .filter(|tag| !tag.key().starts_with(TAG))
+                .map(|tag| (tag.key(), tag.value())),
+        );
+        Ok(())
     }
 
     async fn tagged_digests(
@@ -160,11 +187,14 @@ impl S3 {
         path: &str,
         head: &HeadObjectOutput,
     ) -> Result<Vec<(String, String)>> {
-        let version = head.e_tag().unwrap_or_default().trim_matches('"');
         // Only multipart objects have tags of ours, and their ETags a dash.
-        if !self.switches().object_tags || !version.contains('-') {
+        if !self.switches().object_tags || !head.e_tag().is_some_and(|tag| tag.contains('-')) {
             return Ok(Vec::new());
         }
+        Ok(digests_of(&self.tags("tag", path).await?, head))
+    }
+
+    async fn tags(&self, operation: &'static str, path: &str) -> Result<Vec<Tag>> {
         let request = self
             .client
             .get_object_tagging()
@@ -172,17 +202,22 @@ impl S3 {
             .key(path)
             .customize()
             .config_override(self.short_patience());
-        let found = request.send().await.map_err(|error| failed("tag", error))?;
-        Ok(found
-            .tag_set()
-            .iter()
-            .filter_map(|tag| {
-                let name = tag.key().strip_prefix(TAG)?;
-                let (of, digest) = tag.value().split_once(' ')?;
-                (of == version).then(|| (name.to_owned(), digest.to_owned()))
-            })
-            .collect())
+        let found = request.send().await;
+        let found = found.map_err(|error| failed(operation, error))?;
+        Ok(found.tag_set)
     }
+}
+
+/// Digests in tags of ours that are of this very object.
+fn digests_of(tags: &[Tag], head: &HeadObjectOutput) -> Vec<(String, String)> {
+    let version = head.e_tag().unwrap_or_default().trim_matches('"');
+    tags.iter()
+        .filter_map(|tag| {
+            let name = tag.key().strip_prefix(TAG)?;
+            let (of, digest) = tag.value().split_once(' ')?;
+            (of == version).then(|| (name.to_owned(), digest.to_owned()))
+        })
+        .collect()
 }
 
 /// Whether a text that anybody may have written has the form of a digest.

@@ -21,6 +21,16 @@ pub(super) fn is_no_such_upload<E: ProvideErrorMetadata>(error: &Failed<E>) -> b
         || status(error) == Some(404) && error.code().is_none_or(|code| code == "NotFound")
 }
 
+/// Whether the store may have done what it was asked although it did not say so.
+pub(super) fn may_be_carried_out<E: ProvideErrorMetadata>(error: &Failed<E>) -> bool {
+    match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::ServiceError(_) => kind(error) == ErrorKind::Unavailable,
+        // No answer, or none that can be read.
+        _ => true,
+    }
+}
+
 fn status<E>(error: &Failed<E>) -> Option<u16> {
     error
         .raw_response()

@@ -87,6 +87,7 @@ pub(in super::super) async fn stat(s3: &S3, path: &str, user: &str) -> Result<Op
         size: found.bytes(),
         modified: Some(found.modified),
         version: None,
+        waits: false,
     }))
 }
 
@@ -180,7 +181,7 @@ pub(in super::super) async fn sweep(s3: &Arc<S3>, age: Duration) -> Result<Swept
     let limit = limit.unwrap_or(SystemTime::UNIX_EPOCH);
     let (old, young) = s3.hidden_since(limit).await?;
     let mut swept = Swept {
-        removed: 0,
+        removed: s3.end_lost().await?,
         open: young,
     };
     for name in old {
@@ -290,7 +291,10 @@ impl S3Upload {
         let Some(mut place) = self.place.take() else {
             return false;
         };
-        match self.try_to_keep(&mut place, rest).await {
+        let kept = self.try_to_keep(&mut place, rest).await;
+        // What an interruption cut off is gone on with under its own name only. All parts have ended.
+        self.end_twin(1).await;
+        match kept {
             Ok(true) => {
                 self.state = State::Ended;
                 true

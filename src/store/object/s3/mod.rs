@@ -3,6 +3,7 @@
 //! Owns every use of `aws-sdk-s3`. Looks, listings and reads of an S3 bucket go through OpenDAL like
 //! those of every other object store; what makes or changes an object goes through here.
 
+mod announce;
 mod attributes;
 mod body;
 mod claim;
@@ -10,11 +11,14 @@ mod copy;
 mod credentials;
 mod digests;
 mod error;
+pub(super) mod held;
 mod http;
 pub(super) mod kept;
+mod lost;
 mod probe;
 mod record;
 mod touch;
+mod twin;
 mod upload;
 
 use std::{sync::Arc, time::Duration};
@@ -41,7 +45,9 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::config_bag::ConfigBag;
 use tokio::sync::Semaphore;
 
-use self::{attributes::Encryption, error::failed, http::Http, record::Claims};
+use self::{
+    attributes::Encryption, error::failed, http::Http, lost::Lost, record::Claims, twin::Waiting,
+};
 pub(super) use self::{
     attributes::MTIME, copy::rename, record::AREA, touch::time_of, upload::S3Upload,
 };
@@ -50,7 +56,10 @@ use super::{
     retries::Retries,
     transport::{RETRIES, RETRY_DELAY, Transport},
 };
-use crate::config::{S3Backend, S3Switches, Timeouts};
+use crate::{
+    config::{S3Backend, S3Switches, Timeouts},
+    observe::journal::Journal,
+};
 
 /// Least size of a part that is not the last (S3).
 const LEAST_PART_BYTES: usize = 5 << 20;
@@ -86,6 +95,12 @@ pub(super) struct S3 {
     area: String,
     /// Records that sessions of this process hold.
     claims: Arc<Claims>,
+    /// Where it is told that a file has appeared which waited for its rename.
+    journal: Option<Arc<Journal>>,
+    /// Uploads that were begun without an answer.
+    lost: Lost,
+    /// Uploads of this process that wait for their rename.
+    waiting: Arc<Waiting>,
     /// Keys that this process writes, where only one upload of a name is let in.
     names: claim::Names,
 }
@@ -97,6 +112,7 @@ impl S3 {
         timeouts: &Timeouts,
         transport: &Transport,
         retries: &Retries,
+        journal: Option<Arc<Journal>>,
     ) -> Self {
         let step = (timeouts.commit / (RETRIES + 1)).min(timeouts.store);
         let credentials = match &backend.credentials {
@@ -152,6 +168,9 @@ impl S3 {
                 root => format!("{root}/{AREA}/"),
             },
             claims: Arc::default(),
+            journal,
+            lost: Lost::default(),
+            waiting: Arc::default(),
             names: claim::Names::default(),
         }
     }

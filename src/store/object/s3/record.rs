@@ -14,7 +14,7 @@ use std::{
 
 use aws_sdk_s3::types::CompletedPart;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     attributes::Attributes,
     body::{body, length},
     error::{failed, is_no_such_upload},
+    held::HELD,
 };
 use crate::store::{ErrorKind, Result, StoreError};
 
@@ -220,6 +221,16 @@ impl S3 {
         operation: &'static str,
         name: &str,
     ) -> Result<Option<(Record, Option<SystemTime>)>> {
+        self.read_hidden(operation, name).await
+    }
+
+    /// What a hidden object says in JSON, and when it was written; `None` if there is none, or something
+    /// else.
+    pub(super) async fn read_hidden<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> Result<Option<(T, Option<SystemTime>)>> {
         let customer = self.encryption.customer();
         let request = self
             .client
@@ -250,6 +261,11 @@ impl S3 {
 
     /// Writes a record.
     pub(super) async fn put_record(&self, name: &str, record: &Record) -> Result<()> {
+        self.put_json(name, record).await
+    }
+
+    /// Writes a hidden object in JSON.
+    pub(super) async fn put_json(&self, name: &str, record: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|error| StoreError::with_source(ErrorKind::Internal, "keep", error))?;
         self.put_hidden(name, vec![text.into()]).await
@@ -309,8 +325,8 @@ impl S3 {
         Ok(true)
     }
 
-    /// Ends a multipart upload; one that is not there is as good.
-    async fn abort(&self, path: &str, id: &str) -> Result<()> {
+    /// Ends a multipart upload; one that is not there is as good. Whether there was one.
+    pub(super) async fn abort(&self, path: &str, id: &str) -> Result<bool> {
         let request = self
             .client
             .abort_multipart_upload()
@@ -318,8 +334,8 @@ impl S3 {
             .key(path)
             .upload_id(id);
         match request.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if is_no_such_upload(&error) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if is_no_such_upload(&error) => Ok(false),
             Err(error) => Err(failed("keep", error)),
         }
     }
@@ -336,31 +352,47 @@ impl S3 {
     /// without the area's prefix.
     pub(super) async fn hidden_since(&self, limit: SystemTime) -> Result<(Vec<String>, u64)> {
         let (mut old, mut young) = (Vec::new(), 0);
+        self.each_hidden("", |name, time| {
+            if name.starts_with(HELD) {
+                // A file that waits for its rename is no leftover.
+            } else if time.is_some_and(|time| time <= limit) && old.len() < SWEPT_AT_ONCE {
+                old.push(name.to_owned());
+            } else if !name.contains('.') {
+                young += 1;
+            }
+        })
+        .await?;
+        Ok((old, young))
+    }
+
+    /// Shows the names of all hidden objects that begin with `prefix`, in key order, and when they were
+    /// written.
+    pub(super) async fn each_hidden(
+        &self,
+        prefix: &str,
+        mut show: impl FnMut(&str, Option<SystemTime>) + Send,
+    ) -> Result<()> {
         let mut token = None;
         loop {
             let request = self
                 .client
                 .list_objects_v2()
                 .bucket(&self.bucket)
-                .prefix(&self.area)
+                .prefix(self.hidden(prefix))
                 .set_continuation_token(token);
             let page = request.send().await;
             let page = page.map_err(|error| failed("sweep", error))?;
             for object in page.contents() {
-                let Some(name) = object.key().and_then(|key| key.strip_prefix(&self.area)) else {
-                    continue;
-                };
+                let name = object.key().and_then(|key| key.strip_prefix(&self.area));
                 let time = object.last_modified();
                 let time = time.and_then(|time| SystemTime::try_from(*time).ok());
-                if time.is_some_and(|time| time <= limit) && old.len() < SWEPT_AT_ONCE {
-                    old.push(name.to_owned());
-                } else if !name.contains('.') {
-                    young += 1;
+                if let Some(name) = name {
+                    show(name, time);
                 }
             }
             token = page.next_continuation_token().map(str::to_owned);
             if page.is_truncated() != Some(true) || token.is_none() {
-                return Ok((old, young));
+                return Ok(());
             }
         }
     }

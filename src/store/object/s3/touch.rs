@@ -20,7 +20,8 @@ impl S3 {
             return Err(StoreError::new(ErrorKind::TooLarge, operation));
         }
         let mut attributes = Attributes::of(&head);
-        self.carry_digests(path, &head, &mut attributes).await;
+        self.carry_tags(operation, path, &head, &mut attributes)
+            .await?;
         let since = time.duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since.map_or(0, |since| since.as_secs());
         attributes

@@ -23,7 +23,9 @@ use super::{
     copy::{self, Range},
     digests::Digests,
     error::{failed, is_no_such_upload},
+    held,
     kept::Place,
+    twin::Twin,
 };
 use crate::{
     access::StoreKey,
@@ -60,6 +62,8 @@ pub(in super::super) struct S3Upload {
     pub(super) head: Option<OldBytes>,
     /// The multipart upload, once it is begun.
     pub(super) id: Option<String>,
+    /// The second one, of a file that is to be renamed.
+    pub(super) twin: Option<Twin>,
     /// Parts on their way. Ended before the upload is.
     sending: JoinSet<Result<Vec<CompletedPart>>>,
     pub(super) sent: Vec<CompletedPart>,
@@ -101,6 +105,9 @@ impl S3Upload {
         let claim = s3.claim(&path)?;
         let mut upload = Self::new(store, s3, path, &file);
         upload.claim = claim;
+        if file.base == Base::Empty {
+            upload.twin = Twin::of(store, s3, key, &file);
+        }
         if let Base::Present { bytes, version } = file.base {
             let head = s3.head("write", &upload.path).await?;
             let head = head.ok_or_else(|| StoreError::new(ErrorKind::NotFound, "write"))?;
@@ -111,6 +118,9 @@ impl S3Upload {
                 return Err(StoreError::new(ErrorKind::OffsetBeyondEnd, "write"));
             }
             upload.attributes = Attributes::of(&head);
+            let path = upload.path.clone();
+            s3.carry_tags("write", &path, &head, &mut upload.attributes)
+                .await?;
             upload.attributes.forget_content();
             upload.attributes.sign(&s3.settings, file.author.as_ref());
             upload.version = version;
@@ -130,7 +140,8 @@ impl S3Upload {
     ) -> Result<Self> {
         let mut upload = Self::new(store, s3, target, &NewFile::default());
         upload.attributes = Attributes::of(head);
-        s3.carry_digests(source, head, &mut upload.attributes).await;
+        s3.carry_tags("rename", source, head, &mut upload.attributes)
+            .await?;
         upload
             .begin_with(source, size_of(head), head.e_tag())
             .await?;
@@ -163,6 +174,7 @@ impl S3Upload {
             claim: None,
             head: None,
             id: None,
+            twin: None,
             sending: JoinSet::new(),
             sent: Vec::new(),
             parts: 0,
@@ -210,28 +222,26 @@ impl S3Upload {
         if let Some(id) = &self.id {
             return Ok(id.clone());
         }
-        let request = self
-            .s3
-            .client
-            .create_multipart_upload()
-            .bucket(&self.s3.bucket)
-            .key(&self.path);
-        let request = self.signed().create(request, &self.s3.encryption);
-        let created = request.send().await;
-        let created = created.map_err(|error| failed("write", error))?;
-        let id = created
-            .upload_id
-            .ok_or_else(|| StoreError::new(ErrorKind::Internal, "write"))?;
+        let id = self.s3.create_upload(&self.path, self.signed()).await?;
         self.id = Some(id.clone());
         self.note_id().await;
+        if let Some(twin) = &mut self.twin {
+            let mut attributes = twin.attributes.clone();
+            attributes.sign_with(&self.nonce);
+            match self.s3.create_upload(&twin.path, attributes).await {
+                Ok(second) => twin.id = Some(second),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(key = ?self.path, error, "an upload will not wait for its rename");
+                }
+            }
+        }
         Ok(id)
     }
 
     fn signed(&self) -> Attributes {
         let mut attributes = self.attributes.clone();
-        attributes
-            .metadata
-            .insert(NONCE.to_owned(), self.nonce.clone());
+        attributes.sign_with(&self.nonce);
         attributes
     }
 
@@ -244,16 +254,25 @@ impl S3Upload {
         while self.sending.len() >= self.s3.settings.parts_in_flight.max(1) {
             self.join_one().await?;
         }
-        self.size += length(&chunks);
+        let bytes = length(&chunks);
+        self.size += bytes;
         self.digest(&chunks).await;
         self.parts += 1;
+        let bounds = &self.s3.settings.deferred;
+        let twin = self.twin.as_mut().and_then(|twin| twin.part(bytes, bounds));
         let number = i32::try_from(self.parts).unwrap_or(i32::MAX);
         let (s3, path, store) = (Arc::clone(&self.s3), self.path.clone(), self.store.clone());
         let head = self.head.take();
         let work = async move {
             let (chunks, _permit) = join(&store, &s3, head, chunks).await?;
-            let part = s3.send_part(&path, &id, number, chunks).await?;
-            Ok(vec![part])
+            let second = async {
+                if let Some(twin) = twin {
+                    twin.send(&s3, number, chunks.clone()).await;
+                }
+            };
+            let first = s3.send_part(&path, &id, number, chunks.clone());
+            let (part, ()) = tokio::join!(first, second);
+            Ok(vec![part?])
         };
         self.sending.spawn(Here::now().carry(work));
         Ok(())
@@ -289,13 +308,13 @@ impl S3Upload {
     }
 
     /// Whether the object that stands there now is this upload's.
-    async fn landed(&self) -> Option<Stat> {
+    pub(super) async fn landed(&self) -> Option<Stat> {
         let present = self.s3.head("commit", &self.path).await.ok()??;
         let ours = present.metadata()?.get(NONCE) == Some(&self.nonce);
         (ours && size_of(&present) == self.size).then(|| self.stat(present.e_tag()))
     }
 
-    fn stat(&self, version: Option<&str>) -> Stat {
+    pub(super) fn stat(&self, version: Option<&str>) -> Stat {
         Stat {
             kind: Kind::File,
             size: self.size,
@@ -304,6 +323,7 @@ impl S3Upload {
             version: version
                 .filter(|version| !version.is_empty())
                 .map(str::to_owned),
+            waits: false,
         }
     }
 
@@ -340,7 +360,7 @@ impl S3Upload {
 
     /// Ends the multipart upload. Stores that ignore the condition (Ceph 16) have been looked at just
     /// before; what remains there is the time between that look and this.
-    async fn complete(&mut self, id: String) -> Result<Stat> {
+    pub(super) async fn complete(&mut self, id: String) -> Result<Stat> {
         while self.join_one().await? {}
         self.require_claim().await?;
         self.require_unchanged().await?;
@@ -372,6 +392,7 @@ impl S3Upload {
             stat = self.landed().await.unwrap_or(stat);
         }
         if let (Some(digests), Some(version)) = (self.digests.take(), &stat.version) {
+            let digests = digests.into_metadata();
             self.s3.keep_digests(&self.path, version, digests).await;
         }
         Ok(stat)
@@ -387,14 +408,30 @@ impl S3Upload {
         if self.state != State::Open {
             return Err(StoreError::new(ErrorKind::Internal, "commit"));
         }
-        if self.id.is_none() {
+        // A part of any size may wait, since no part comes behind it; an empty file has none.
+        let waits = self.twin.is_some() && length(&last) > 0;
+        if self.id.is_none() && !waits {
             return self.put(last).await;
         }
         if length(&last) > 0 || self.head.is_some() {
             self.send_part(last).await?;
         }
         let id = self.create().await?;
+        if self.twin.is_some() {
+            if let Some(stat) = self.hold(&id).await? {
+                return Ok(stat);
+            }
+            self.end_twin(1).await;
+        }
         self.complete(id).await
+    }
+
+    /// A file that waited under this name is replaced.
+    async fn replace_held(&self) {
+        if let Err(error) = held::discard_older(&self.s3, &self.path, &self.nonce).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(key = ?self.path, error, "an older file of this name still waits for its rename");
+        }
     }
 
     /// Ends the multipart upload; `true` if the store knew of none any more.
@@ -403,6 +440,7 @@ impl S3Upload {
         // A part whose bytes the store has already read may still land behind an abort.
         let mut tries = if self.sending.is_empty() { 1 } else { 2 };
         self.sending.shutdown().await;
+        self.end_twin(tries).await;
         let Some(id) = self.id.take() else {
             return false;
         };
@@ -461,6 +499,7 @@ impl Upload for S3Upload {
             Ok(stat) => {
                 self.state = State::Ended;
                 self.clear_place().await;
+                self.replace_held().await;
                 return Ok(stat);
             }
             Err(error) => error,
@@ -487,6 +526,7 @@ impl Upload for S3Upload {
         self.clear_place().await;
         match landed {
             Some(stat) => {
+                self.replace_held().await;
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(key = ?self.path, error, "an upload was committed although the store reported an error");
                 Ok(stat)
@@ -503,10 +543,12 @@ impl Upload for S3Upload {
         self.clear_place().await;
     }
 
-    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) {
-        if !self.put_away(rest).await {
+    async fn keep(mut self: Box<Self>, rest: Vec<Bytes>) -> bool {
+        let kept = self.put_away(rest).await;
+        if !kept {
             self.abort().await;
         }
+        kept
     }
 }
 
@@ -519,7 +561,7 @@ impl Drop for S3Upload {
 }
 
 impl S3 {
-    async fn send_part(
+    pub(super) async fn send_part(
         &self,
         path: &str,
         id: &str,
