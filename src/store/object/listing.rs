@@ -152,7 +152,7 @@ pub(super) async fn open(
 
 /// The entry as STAT sees it: a page of a listing has no metadata of clients in it.
 async fn look_at(store: &ObjectStore, directory: &str, mut entry: Entry) -> Result<Entry> {
-    if entry.stat.kind == Kind::File {
+    if entry.stat.kind == Kind::File && !entry.stat.waits {
         let path = format!("{directory}{}", entry.name);
         // What is gone by now was there when it was listed.
         if let Some(metadata) = store.head("list", &path).await? {
