@@ -169,7 +169,9 @@ impl Lab {
         change(&mut s3);
         Self {
             name: self.name,
-            store: Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap()),
+            store: Box::new(
+                ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap(),
+            ),
             directory: self.directory.clone(),
             s3: Some(s3),
             _files: TempDir::new().unwrap(),
@@ -238,7 +240,9 @@ impl Lab {
         let (port, proxy) = proxy(endpoint.replace("http://", "")).await;
         s3.endpoint = Some(format!("http://127.0.0.1:{port}"));
         (
-            Box::new(ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap()),
+            Box::new(
+                ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap(),
+            ),
             proxy,
         )
     }

@@ -91,6 +91,7 @@ impl S3 {
             tries -= 1;
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(RETRY_DELAY);
+            self.retries.count("CreateMultipartUpload");
         };
         if doubtful {
             self.lost.note(path, from);

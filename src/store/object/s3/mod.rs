@@ -99,6 +99,8 @@ pub(super) struct S3 {
     journal: Option<Arc<Journal>>,
     /// Uploads that were begun without an answer.
     lost: Lost,
+    /// Where tries of our own are counted.
+    retries: Retries,
     /// Uploads of this process that wait for their rename.
     waiting: Arc<Waiting>,
     /// Keys that this process writes, where only one upload of a name is let in.
@@ -170,6 +172,7 @@ impl S3 {
             claims: Arc::default(),
             journal,
             lost: Lost::default(),
+            retries: retries.clone(),
             waiting: Arc::default(),
             names: claim::Names::default(),
         }
