@@ -41,7 +41,7 @@ fn an_upload_whose_beginning_was_not_answered_is_ended() {
     let server = Server::with(&store)
         .set("/backends/main/endpoint", gateway.endpoint.as_str())
         .set("/timeouts/commit_seconds", 3)
-        .set("/uploads/sweep_seconds", 1)
+        .set("/uploads", serde_json::json!({"sweep_seconds": 1}))
         .start();
     let mut raw = Raw::explicit(&server);
     let content = bytes(1, 9 << 20);
@@ -56,6 +56,9 @@ fn an_upload_whose_beginning_was_not_answered_is_ended() {
             .count(),
         2
     );
+    let retried = ["main", "CreateMultipartUpload"];
+    let retried = server.metric("causeway_store_retries_total", &retried);
+    assert!((retried - 1.0).abs() < 0.5, "{retried}");
     until(
         Duration::from_secs(30),
         "the forgotten upload is ended",
