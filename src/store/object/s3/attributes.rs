@@ -8,7 +8,7 @@ use aws_sdk_s3::{
         create_multipart_upload::builders::CreateMultipartUploadFluentBuilder,
         head_object::HeadObjectOutput, put_object::builders::PutObjectFluentBuilder,
     },
-    types::{MetadataDirective, ServerSideEncryption, StorageClass, TaggingDirective},
+    types::{MetadataDirective, ServerSideEncryption, StorageClass, Tag, TaggingDirective},
 };
 use aws_smithy_types::base64;
 use md5::{Digest, Md5};
@@ -66,7 +66,9 @@ pub(super) struct Attributes {
     content_encoding: Option<String>,
     content_language: Option<String>,
     storage_class: Option<StorageClass>,
-    /// Tags of the object that this one is made of, as a query.
+    /// Tags of the object that this one is made of.
+    pub(super) tags: Vec<Tag>,
+    /// The same as a query.
     tagging: Option<String>,
 }
 
@@ -106,6 +108,7 @@ impl Attributes {
             content_encoding: owned(head.content_encoding()),
             content_language: owned(head.content_language()),
             storage_class: head.storage_class().cloned(),
+            tags: Vec::new(),
             tagging: None,
         }
     }
@@ -119,10 +122,13 @@ impl Attributes {
     }
 
     /// Carries these tags.
-    pub(super) fn tag<'tag>(&mut self, tags: impl Iterator<Item = (&'tag str, &'tag str)>) {
-        let pairs = tags.map(|(key, value)| format!("{}={}", in_query(key), in_query(value)));
+    pub(super) fn tag(&mut self, tags: Vec<Tag>) {
+        let pairs = tags
+            .iter()
+            .map(|tag| format!("{}={}", in_query(tag.key()), in_query(tag.value())));
         let query = pairs.collect::<Vec<_>>().join("&");
         self.tagging = (!query.is_empty()).then_some(query);
+        self.tags = tags;
     }
 
     /// Carries the word by which an upload knows its own object.
@@ -269,9 +275,10 @@ mod tests {
     #[test]
     fn tags_travel_as_a_query() {
         let mut attributes = Attributes::default();
-        attributes.tag([].into_iter());
+        attributes.tag(Vec::new());
         assert_eq!(attributes.tagging, None);
-        attributes.tag([("project", "a&b=c"), ("\u{fc}", "1 2/3+")].into_iter());
+        let tag = |key, value| Tag::builder().key(key).value(value).build().unwrap();
+        attributes.tag(vec![tag("project", "a&b=c"), tag("\u{fc}", "1 2/3+")]);
         let expected = "project=a%26b%3Dc&%C3%BC=1%202%2F3%2B";
         assert_eq!(attributes.tagging.as_deref(), Some(expected));
     }

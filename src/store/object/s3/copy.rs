@@ -151,10 +151,13 @@ impl S3 {
             .key(target)
             .copy_source(self.copy_source(source))
             .set_copy_source_if_match(version.map(str::to_owned));
+        let tags = attributes.tags.clone();
         let request = attributes.replace(request, &self.encryption);
         let patience = self.long_patience();
         let copied = request.customize().config_override(patience).send().await;
-        copied.map(drop).map_err(|error| failed("rename", error))
+        copied.map_err(|error| failed("rename", error))?;
+        self.require_tags(target, tags).await;
+        Ok(())
     }
 
     async fn copy_part(

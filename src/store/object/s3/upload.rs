@@ -105,7 +105,8 @@ impl S3Upload {
         let claim = s3.claim(&path)?;
         let mut upload = Self::new(store, s3, path, &file);
         upload.claim = claim;
-        if file.base == Base::Empty {
+        // One that must not replace anything is committed by a condition, which what waits has none of.
+        if file.base == Base::Empty && !file.exclusive {
             upload.twin = Twin::of(store, s3, key, &file);
         }
         if let Base::Present { bytes, version } = file.base {
@@ -395,6 +396,8 @@ impl S3Upload {
             let digests = digests.into_metadata();
             self.s3.keep_digests(&self.path, version, digests).await;
         }
+        let tags = std::mem::take(&mut self.attributes.tags);
+        self.s3.require_tags(&self.path, tags).await;
         Ok(stat)
     }
 
