@@ -32,7 +32,7 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// What WinSCP and others do: upload, look, rename. One request makes the object, none copies.
+/// What `WinSCP` and others do: upload, look, rename. One request makes the object, none copies.
 #[test]
 fn a_renamed_upload_is_one_object_and_no_copy() {
     let store = Store::s3();

@@ -66,7 +66,7 @@ fn an_upload_whose_beginning_was_not_answered_is_ended() {
             let open = store.open_uploads();
             let ended = server.metric("causeway_uploads_swept_total", &["main"]);
             // Somebody else's of the same name has parts, and stays.
-            if open == others && ended == 1.0 {
+            if open == others && (ended - 1.0).abs() < 0.5 {
                 Ok(())
             } else {
                 Err(format!("{open:?} {ended}"))
