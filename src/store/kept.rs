@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{PartSizes, Result, Stat, Store, Upload, transfer::Progress};
+use super::{PartSizes, Result, Stat, Store, Upload, length, transfer::Progress};
 use crate::{
     access::StoreKey,
     config::{KeptBounds, KeptLimit},
@@ -176,10 +176,6 @@ impl Upload for Counted {
         }
         true
     }
-}
-
-fn length(chunks: &[Bytes]) -> u64 {
-    chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
 #[cfg(test)]

@@ -512,3 +512,8 @@ pub trait Upload: Send {
         false
     }
 }
+
+/// How many bytes chunks hold together.
+fn length(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+}

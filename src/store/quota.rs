@@ -19,7 +19,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{ErrorKind, PartSizes, Result, Stat, StoreError, Stores, Upload, transfer::Progress};
+use super::{
+    ErrorKind, PartSizes, Result, Stat, StoreError, Stores, Upload, length, transfer::Progress,
+};
 use crate::{
     access::{Quota, StoreKey, Tree},
     shutdown::Drain,
@@ -386,10 +388,6 @@ impl Drop for Allowance {
 
 fn full() -> StoreError {
     StoreError::new(ErrorKind::QuotaExceeded, "write")
-}
-
-fn length(part: &[Bytes]) -> u64 {
-    part.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
 /// An upload that stops where its allowance ends.

@@ -11,15 +11,12 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::store::length;
+
 /// Chunks still to be sent.
 struct Chunks {
     rest: VecDeque<Bytes>,
     bytes: u64,
-}
-
-/// How many bytes chunks hold together.
-pub(super) fn length(chunks: &[Bytes]) -> u64 {
-    chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
 
 /// A body that can be sent again: a repeated try clones the handles, not the bytes.

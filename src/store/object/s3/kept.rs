@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::{
     S3, S3Upload,
-    body::length,
     copy::Range,
     error::failed,
     record::{self, Claim, Found, Record},
@@ -18,7 +17,9 @@ use super::{
 };
 use crate::{
     access::StoreKey,
-    store::{ErrorKind, Kind, NewFile, Result, Stat, StoreError, Swept, object::ObjectStore},
+    store::{
+        ErrorKind, Kind, NewFile, Result, Stat, StoreError, Swept, length, object::ObjectStore,
+    },
 };
 
 /// A record of a running upload that was written this long ago belongs to a session that died: parts

@@ -20,11 +20,11 @@ use sha2::{Digest, Sha256};
 use super::{
     S3,
     attributes::Attributes,
-    body::{body, length},
+    body::body,
     error::{failed, is_no_such_upload},
     held::HELD,
 };
-use crate::store::{ErrorKind, Result, StoreError};
+use crate::store::{ErrorKind, Result, StoreError, length};
 
 /// Where records lie, directly below the backend's root; no client can name it.
 pub(in super::super) const AREA: &str = ".causeway-uploads";

@@ -18,7 +18,7 @@ use tokio::{sync::OwnedSemaphorePermit, task::JoinSet};
 use super::{
     LEAST_PART_BYTES, MOST_PART_BYTES, MOST_PARTS, PARTS_PER_SIZE, S3,
     attributes::{Attributes, NONCE},
-    body::{body, length},
+    body::body,
     claim::Claim,
     copy::{self, Range},
     digests::Digests,
@@ -31,7 +31,7 @@ use crate::{
     access::StoreKey,
     observe::telemetry::Here,
     store::{
-        Base, ErrorKind, Kind, NewFile, PartSizes, Result, Stat, StoreError, Upload,
+        Base, ErrorKind, Kind, NewFile, PartSizes, Result, Stat, StoreError, Upload, length,
         object::ObjectStore, transfer::Progress,
     },
 };
