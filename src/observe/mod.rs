@@ -6,7 +6,7 @@ pub mod journal;
 pub mod logging;
 pub mod metrics;
 pub mod panics;
-mod process;
+pub mod process;
 pub mod record;
 pub mod telemetry;
 mod text;

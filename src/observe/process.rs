@@ -1,4 +1,4 @@
-//! [`Process`]: what the kernel knows of this process, under the names that every Prometheus client uses.
+//! What the kernel knows of this process, under the names that every Prometheus client uses.
 
 use std::{fmt, fs};
 
@@ -53,7 +53,7 @@ impl Collector for Process {
                 "process_max_fds",
                 "Most descriptors",
                 None,
-                most_descriptors(),
+                most_descriptors().map(as_float),
             ),
             (
                 "process_start_time",
@@ -104,17 +104,25 @@ fn status(key: &str) -> Option<f64> {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a number of descriptors")]
-fn open_descriptors() -> Option<f64> {
-    Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64)
+/// Descriptors that this process may have open, its soft limit; `None` where there is none.
+pub fn most_descriptors() -> Option<u64> {
+    most_of(&fs::read_to_string("/proc/self/limits").ok()?)
 }
 
-fn most_descriptors() -> Option<f64> {
-    let text = fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text
+fn most_of(limits: &str) -> Option<u64> {
+    let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+fn open_descriptors() -> Option<f64> {
+    Some(as_float(fs::read_dir("/proc/self/fd").ok()?.count() as u64))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a number of descriptors")]
+fn as_float(number: u64) -> f64 {
+    number as f64
 }
 
 #[cfg(test)]
@@ -129,12 +137,19 @@ mod tests {
             status("VmRSS:"),
             status("Threads:"),
             open_descriptors(),
-            most_descriptors(),
+            most_descriptors().map(as_float),
         ] {
             assert!(value.is_some_and(|value| value >= 0.0), "{value:?}");
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let age = now.unwrap().as_secs_f64() - start_time().unwrap();
         assert!((-2.0..86400.0).contains(&age), "{age}");
+    }
+
+    #[test]
+    fn limits_of_open_files_are_read() {
+        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
+        assert_eq!(most_of(text), Some(1024));
+        assert_eq!(most_of("Max open files  unlimited unlimited files"), None);
     }
 }

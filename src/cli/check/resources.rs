@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::report::Report;
-use crate::config::Config;
+use crate::{config::Config, observe::process::most_descriptors};
 
 /// What a process takes before its first client.
 const BASE_BYTES: u64 = 64 << 20;
@@ -14,15 +14,14 @@ const BASE_BYTES: u64 = 64 << 20;
 const SESSION_BYTES: u64 = 50 << 10;
 /// Descriptors besides those of sessions: listeners, logs, stores' connections.
 const BASE_DESCRIPTORS: u64 = 128;
-/// Two of a session: the client's connection and half of the pair to libunftp has its other half here, too.
+/// Of a session: the client's connection, and both ends of the pair to libunftp.
 const SESSION_DESCRIPTORS: u64 = 3;
 
 pub(super) fn look(config: &Config, report: &mut Report) {
     if let Some((limit, whose)) = memory_limit(Path::new("/")) {
         memory(config, limit, &whose, report);
     }
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    if let Some(limit) = open_files(&limits) {
+    if let Some(limit) = most_descriptors() {
         descriptors(config, limit, report);
     }
 }
@@ -136,14 +135,6 @@ fn cgroup_limits(root: &Path) -> Vec<(PathBuf, u64)> {
     limits
 }
 
-/// The soft limit on open files; `None` where there is none.
-fn open_files(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,15 +175,5 @@ mod tests {
             "9223372036854771712\n",
         );
         assert_eq!(memory_limit(root.path()).unwrap().0, 8_000_000 << 10);
-    }
-
-    #[test]
-    fn limits_of_open_files_are_read() {
-        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 524288               files\n";
-        assert_eq!(open_files(text), Some(1024));
-        assert_eq!(
-            open_files("Max open files  unlimited unlimited files"),
-            None
-        );
     }
 }
