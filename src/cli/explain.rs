@@ -23,21 +23,28 @@ pub(super) struct Arguments {
     /// The YAML configuration
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
-    /// Where the user comes from; without it, `allowed_networks` are not looked at
-    #[arg(long, value_name = "ADDRESS")]
-    from: Option<IpAddr>,
-    /// The listener; without it, `allowed_listeners` are not looked at
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
-    /// A session without TLS
-    #[arg(long)]
-    clear: bool,
+    #[command(flatten)]
+    login: Login,
     /// A user of the users file
     user: String,
     /// A command such as STOR, RETR or CWD
     verb: String,
     /// A path as the user sees it
     path: String,
+}
+
+/// What is known of the login; `causeway ctl explain` asks the same.
+#[derive(Debug, Args)]
+pub(super) struct Login {
+    /// Where the user comes from; without it, `allowed_networks` are not looked at
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) from: Option<IpAddr>,
+    /// The listener; without it, `allowed_listeners` are not looked at
+    #[arg(long, value_name = "NAME")]
+    pub(super) listener: Option<String>,
+    /// A session without TLS
+    #[arg(long)]
+    pub(super) clear: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -83,9 +90,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 fn login(account: &Account, arguments: &Arguments, text: &mut String) -> bool {
     let known = Known {
         now: SystemTime::now(),
-        address: arguments.from,
-        listener: arguments.listener.as_deref(),
-        encrypted: !arguments.clear,
+        address: arguments.login.from,
+        listener: arguments.login.listener.as_deref(),
+        encrypted: !arguments.login.clear,
     };
     // Writing to a string does not fail.
     let _ = match account.conditions.admit_as_known(&known) {

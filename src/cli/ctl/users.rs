@@ -1,6 +1,6 @@
 //! Users of a running server, and why one may do something.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::fmt::Write as _;
 
 use clap::Args;
 
@@ -10,19 +10,16 @@ use super::{
     print,
     show::{or_dash, safe, table},
 };
-use crate::admin::{Explanation, UserDetails, UserView};
+
+use crate::{
+    admin::{Explanation, UserDetails, UserView},
+    cli::explain::Login,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Question {
-    /// Where the user comes from; without it, `allowed_networks` are not looked at
-    #[arg(long, value_name = "ADDRESS")]
-    from: Option<IpAddr>,
-    /// The listener; without it, `allowed_listeners` are not looked at
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
-    /// A session without TLS
-    #[arg(long)]
-    clear: bool,
+    #[command(flatten)]
+    login: Login,
     /// A user of the users files, or one of another source who is logged in
     user: String,
     /// A command such as STOR, RETR or CWD
@@ -59,13 +56,17 @@ pub(super) async fn explain(
 impl Question {
     fn address(&self) -> String {
         let (user, verb, path) = (&self.user, &self.verb, &self.path);
-        let mut address = format!("/users/{}/explain?clear={}", segment(user), self.clear);
-        let from = self.from.map(|address| address.to_string());
+        let mut address = format!(
+            "/users/{}/explain?clear={}",
+            segment(user),
+            self.login.clear
+        );
+        let from = self.login.from.map(|address| address.to_string());
         for (key, value) in [
             ("verb", Some(verb)),
             ("path", Some(path)),
             ("from", from.as_ref()),
-            ("listener", self.listener.as_ref()),
+            ("listener", self.login.listener.as_ref()),
         ] {
             if let Some(value) = value {
                 // Writing to a string does not fail.
