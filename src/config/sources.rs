@@ -8,7 +8,7 @@ use super::{CertificateFiles, Secret};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpHook {
     /// `https://…`, or `http://…` to a loopback address.
-    pub url: String,
+    pub url: Secret,
     /// Key of the HMAC-SHA256 over timestamp and body.
     pub signing_secret: Secret,
     /// For `Authorization: Bearer`.

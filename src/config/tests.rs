@@ -226,6 +226,10 @@ fn effective_configuration_reads_as_the_same() {
             "url: {env: CAUSEWAY_HOOK_URL}",
         )
         .replace(
+            "url: https://accounts.example.com/ftp-login",
+            "url: {env: CAUSEWAY_HOOK_URL}",
+        )
+        .replace(
             "endpoint: http://127.0.0.1:4318",
             "endpoint: {env: CAUSEWAY_HOOK_URL}",
         )
@@ -612,6 +616,21 @@ fn each_mistake_names_its_path() {
             "disk: 3",
             "backends.disk: expected a table of keys, found the number 3",
         ),
+        (
+            "users:",
+            "log: {filter: \"causeway::store=debug\\n\"}\nusers:",
+            "log.filter: expected directives such as causeway::store=debug",
+        ),
+        (
+            "users:",
+            "events: {spool: x, webhooks: [{name: a, url: \"http://h/\", events: [ban], paths: [\"*.csv\"]}]}\nusers:",
+            "events.webhooks[0].paths[0]: fits no path",
+        ),
+        (
+            "users:",
+            "auth: {ldap: {urls: [\"ldaps://cn:secret@h\"], user_dn: \"uid={user}\"}}\nusers:",
+            "auth.ldap.urls[0]: expected an URL such as ldaps://ldap.example.com or ldap://10.0.0.5:389, and nothing else",
+        ),
     ];
     for (from, to, expected) in cases {
         let errors = errors(&changed(from, to));
@@ -734,6 +753,16 @@ fn errors_and_debug_output_never_show_secrets() {
         "bucket: b, access_key_id: id, secret_access_key: hush-hush",
     );
     assert!(!format!("{:?}", parse(&text).unwrap()).contains("hush-hush"));
+    for url in ["https://user:hush-hush@h/?key=hush-hush", "ftp://hush-hush"] {
+        let hook = format!(
+            "auth: {{sources: [users, http], http: {{url: \"{url}\", signing_secret: 0123456789abcdef}}}}\nusers:"
+        );
+        let shown = match parse(&changed("users:", &hook)) {
+            Ok(config) => format!("{config:?}{}", config.effective.to_yaml().unwrap()),
+            Err(errors) => errors.to_string(),
+        };
+        assert!(!shown.contains("hush-hush"), "{shown}");
+    }
 }
 
 #[test]

@@ -3,13 +3,17 @@
 //! A tree of our own rather than the library's `Value`, because that one stops at the first duplicate
 //! key and forgets the order; [`super::typed`] wants to report every duplicate with its path.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
     Serialize, Serializer,
-    de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
     ser::SerializeMap as _,
 };
+
+/// What aliases may add to a text, in values and bytes of strings. Without them a text holds no more
+/// of these than it has bytes itself.
+const ADDED: usize = 1 << 20;
 
 /// One YAML value.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +47,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, String> {
     {
         return Ok(Node::Null);
     }
-    serde_yaml::from_str(text).map_err(|error| {
+    let room = Cell::new(text.len().saturating_add(ADDED));
+    let parsed = NodeSeed(&room).deserialize(serde_yaml::Deserializer::from_str(text));
+    parsed.map_err(|error| {
         let message = error.to_string();
         match error.location() {
             Some(at) if !message.contains(" line ") => {
@@ -91,16 +97,30 @@ impl Serialize for Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+/// Takes whatever the text holds, except tagged values (`!name …`), which serde calls an enum, as long as
+/// there is room: aliases make gigabytes of a few kilobytes.
+#[derive(Clone, Copy)]
+struct NodeSeed<'r>(&'r Cell<usize>);
+
+impl NodeSeed<'_> {
+    fn take<E: de::Error>(self, bytes: usize) -> Result<(), E> {
+        let left = self.0.get().checked_sub(bytes);
+        let left = left.ok_or_else(|| E::custom("its aliases make too much of it"))?;
+        self.0.set(left);
+        Ok(())
     }
 }
 
-/// Takes whatever the text holds, except tagged values (`!name …`), which serde calls an enum.
-struct NodeVisitor;
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
+    type Value = Node;
 
-impl<'de> Visitor<'de> for NodeVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        self.take(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_> {
     type Value = Node;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +136,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        Node::deserialize(deserializer)
+        self.deserialize(deserializer)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Node, E> {
@@ -140,12 +160,13 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
+        self.take(value.len())?;
         Ok(Node::String(value.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
+        while let Some(item) = access.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Node::Sequence(items))
@@ -153,9 +174,37 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
+        while let Some(entry) = access.next_entry_seed(self, self)? {
             entries.push(entry);
         }
         Ok(Node::Mapping(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_share_settings_and_cannot_fill_the_memory() {
+        let shared = "a: &a {x: 1, y: [two, three]}\nb: *a\nc: [*a, *a]\n";
+        let Ok(Node::Mapping(entries)) = parse(shared) else {
+            panic!("{:?}", parse(shared));
+        };
+        assert_eq!(entries[0].1, entries[1].1);
+        // Some kilobytes that would become millions of values, and some that would be one long text.
+        let many = format!(
+            "a: &a [{}]\nb: [{}]\n",
+            "1,".repeat(3000),
+            "*a,".repeat(3000)
+        );
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(3000), "*a,".repeat(3000));
+        for text in [many, long] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains("aliases make too much of it"), "{error}");
+        }
+        // A long text without any is none of that.
+        let plain = format!("a: [{}]\n", "x,".repeat(1 << 20));
+        assert!(parse(&plain).is_ok());
     }
 }

@@ -235,17 +235,30 @@ fn wanted(log: &Log) -> Wanted {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, NoFilter> {
-    if filter.len() > FILTER_BYTES {
-        return Err(NoFilter(format!("longer than {FILTER_BYTES} bytes")));
-    }
-    if filter.chars().any(char::is_control) {
-        return Err(NoFilter("it has control characters".to_owned()));
-    }
-    // Ours first: what the filter says of the same library takes their place.
-    EnvFilter::builder()
-        .with_regex(false)
-        .parse(format!("{QUIET},{filter}"))
-        .map_err(|error| NoFilter(error.to_string()))
+    let read = || {
+        if filter.len() > FILTER_BYTES {
+            return Err(format!("longer than {FILTER_BYTES} bytes"));
+        }
+        if filter.chars().any(char::is_control) {
+            return Err("it has control characters, such as a line end".to_owned());
+        }
+        // Ours first: what the filter says of the same library takes their place.
+        EnvFilter::builder()
+            .with_regex(false)
+            .parse(format!("{QUIET},{filter}"))
+            .map_err(|error| error.to_string())
+    };
+    read().map_err(NoFilter)
+}
+
+/// Whether directives of a configuration will do, behind whatever level.
+///
+/// # Errors
+/// Why not.
+pub fn check(directives: &str) -> Result<(), String> {
+    parse(&format!("trace,{directives}"))
+        .map(drop)
+        .map_err(|NoFilter(problem)| problem)
 }
 
 /// One form, printing what its filter lets through.

@@ -136,7 +136,7 @@ impl Client {
         let signature = format!("v1={}", hex::encode(hmac::sign(&self.key, &signed)));
         let mut request = self
             .http
-            .post(&self.settings.url)
+            .post(self.settings.url.expose())
             .header(header::CONTENT_TYPE, "application/json")
             .header(TIMESTAMP, timestamp)
             .header(SIGNATURE, signature)

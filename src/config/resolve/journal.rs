@@ -128,8 +128,13 @@ fn webhook(item: &Item<'_>, names: &mut BTreeSet<String>) -> Option<Webhook> {
         }
     });
     let paths = texts(&table, "paths", "a list of patterns", |pattern| {
-        let parsed = Glob::new(pattern);
-        parsed.map(|_| ()).map_err(|error| error.to_string())
+        Glob::new(pattern).map_err(|error| error.to_string())?;
+        // `*` and `?` end at a slash, and every path begins with one.
+        if pattern.starts_with(['/', '{', '[']) || pattern.starts_with("**") {
+            Ok(())
+        } else {
+            Err("fits no path, since those begin with /: expected a pattern such as /in/*.csv or **/*.csv".to_owned())
+        }
     });
     let secret = table.secret("secret");
     if let Some(Some(secret)) = &secret

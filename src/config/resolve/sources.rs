@@ -3,7 +3,7 @@
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::super::{
-    Anonymous, CertificateFiles, HttpHook, Ldap, LdapGroups, LdapService, RedisServer,
+    Anonymous, CertificateFiles, HttpHook, Ldap, LdapGroups, LdapService, RedisServer, Secret,
     SharedCounters, WhenUnavailable,
     typed::{Table, Text},
     yaml::Node,
@@ -108,10 +108,11 @@ pub(super) fn http(table: &Table<'_>) -> Option<HttpHook> {
     })
 }
 
-/// Passwords cross this connection: in the clear only where nobody can listen.
-fn url(table: &Table<'_>) -> Option<String> {
+/// Passwords cross this connection: in the clear only where nobody can listen. The text is not repeated:
+/// it may hold a password.
+fn url(table: &Table<'_>) -> Option<Secret> {
     const EXPECTED: &str = "the URL of the hook, https://…, or http://… of a loopback address";
-    let text = table.text("url", EXPECTED)?;
+    let text = table.secret_text("url", EXPECTED)?;
     let parsed = reqwest::Url::parse(&text.value).ok();
     let host = parsed.as_ref().and_then(|url| url.host_str());
     let is_loopback = host.is_some_and(|host| {
@@ -124,13 +125,10 @@ fn url(table: &Table<'_>) -> Option<String> {
         _ => false,
     };
     if !usable {
-        table.error(
-            "url",
-            format!("expected {EXPECTED}, found {}", text.shown()),
-        );
+        table.error("url", format!("expected {EXPECTED}"));
         return None;
     }
-    Some(text.value)
+    Some(Secret::new(text.value))
 }
 
 #[allow(
@@ -226,13 +224,18 @@ fn ldap_urls(table: &Table<'_>) -> Option<Vec<String>> {
         let parsed = reqwest::Url::parse(&text.value).ok();
         let usable = parsed.is_some_and(|url| {
             let has_host = url.host_str().is_some_and(|host| !host.is_empty());
-            // The base stands in `user_base`.
-            matches!(url.scheme(), "ldap" | "ldaps") && has_host && matches!(url.path(), "" | "/")
+            // The base stands in `user_base`, and who searches in `bind_dn`.
+            let is_bare = matches!(url.path(), "" | "/")
+                && url.query().is_none()
+                && url.username().is_empty()
+                && url.password().is_none();
+            matches!(url.scheme(), "ldap" | "ldaps") && has_host && is_bare
         });
         if usable {
             urls.push(text.value);
         } else {
-            item.error(format!("expected {EXPECTED}, found {}", text.shown()));
+            // Not repeated: somebody may have put a password into it.
+            item.error(format!("expected {EXPECTED}, and nothing else in it"));
         }
     }
     Some(urls)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tracing_subscriber::EnvFilter;
 
 use super::super::{Log, LogFormat, Otlp, Secret, typed::Table, yaml::Node};
+use crate::observe::logging;
 
 pub(super) const LOG: [&str; 3] = ["level", "filter", "format"];
 pub(super) const TELEMETRY: [&str; 1] = ["otlp"];
@@ -39,12 +39,11 @@ pub(super) fn log(root: &Table<'_>) -> Option<Log> {
     table.default("filter", Node::String(String::new()));
     let expected = "directives such as causeway::store=debug";
     let filter = table.any_text("filter", expected);
-    if let Some(Some(text)) = &filter {
-        let parsed = EnvFilter::builder().with_regex(false).parse(&text.value);
-        if let Err(error) = parsed {
-            let message = format!("expected {expected}, found {}: {error}", text.shown());
-            table.error("filter", message);
-        }
+    if let Some(Some(text)) = &filter
+        && let Err(error) = logging::check(&text.value)
+    {
+        let message = format!("expected {expected}, found {}: {error}", text.shown());
+        table.error("filter", message);
     }
     Some(Log {
         level: level?,
