@@ -27,4 +27,5 @@ pub mod shutdown;
 pub mod store;
 pub mod sweep;
 pub mod text;
+pub mod validity;
 pub mod watch;

@@ -36,10 +36,15 @@ impl Seen {
         self.changed = (digest != self.tried).then_some(digest);
         let load = at_once || (settled && digest != self.tried);
         if load {
-            self.tried = digest;
-            self.changed = None;
+            self.took(digest);
         }
         load
+    }
+
+    /// Files of this content are in force, or were tried: only others are a change.
+    pub fn took(&mut self, digest: [u8; 32]) {
+        self.tried = digest;
+        self.changed = None;
     }
 }
 

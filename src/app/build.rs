@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::Context as _;
 
 use crate::{
-    auth::{Authentication, FreshUsers, Hashing, Names, SharedCounters, UserStore, bans::Bans},
+    auth::{
+        self, Authentication, FreshUsers, Hashing, Names, SharedCounters, UserStore, bans::Bans,
+    },
     config::{self, Config, Listener, Resumption},
     edge::{Buckets, Door, Fresh, Network, Registry, Serving, Shared, Tls, Usage},
     engine::Surroundings,
@@ -104,6 +106,7 @@ pub(super) async fn open(config: Config, lasting: &Lasting) -> anyhow::Result<Se
     for door in &doors {
         door.tls.announce(&door.config.name, &lasting.metrics);
     }
+    auth::announce_certificates(&config, &lasting.metrics);
     Ok(Serving {
         shared,
         doors,

@@ -22,7 +22,10 @@ use async_trait::async_trait;
 
 pub use self::{
     anonymous::Anonymous,
-    check::{Finding, check_files, check_online},
+    check::{
+        Finding, ShownCertificate, announce_certificates, check_files, check_online,
+        shown_certificates,
+    },
     document::{Document, FOREIGN_BYTES, Groups, LoginBy, Names, Settings, name_problem},
     hashing::{Busy, Hashing},
     hook::HttpHook,

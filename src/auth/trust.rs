@@ -17,7 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::config::CertificateFiles;
+use crate::{config::CertificateFiles, validity::last_moment};
 
 /// Largest PEM file: a bundle of all public authorities has a quarter of it.
 const FILE_BYTES: u64 = 1 << 20;
@@ -124,6 +124,11 @@ impl Trust {
     /// TLS for a client.
     pub(crate) fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// Unix seconds of the last moment of the certificate that is shown, if there is one.
+    pub(crate) fn shown_until(&self) -> Option<i64> {
+        last_moment(self.shown.as_ref()?.chain.first()?)
     }
 
     /// Whether nobody is believed: no file is named, and the system has no authorities.

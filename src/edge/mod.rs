@@ -61,10 +61,7 @@ pub use self::{
         Doing, Failed, Failures, Moved, Presence, Quantiles, Reference, Registry, Replies, Running,
     },
     serving::{Current, Serving},
-    tls::{
-        Certificate, FileError, FileErrors, Fresh, Reload, Tls, Validity, doubts, keep_current,
-        report,
-    },
+    tls::{Certificate, FileError, FileErrors, Fresh, Reload, Tls, doubts, keep_current, report},
     usage::Usage,
 };
 pub(crate) use self::{

@@ -164,10 +164,10 @@ pub struct ListenerLabels {
     pub listener: String,
 }
 
-/// A certificate of a listener.
+/// A certificate that causeway shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CertificateLabels {
-    /// Configured listener name.
+    /// Configured listener name; `auth.http`, `shared_counters` where causeway is the client.
     pub listener: String,
     /// The file, as configured.
     pub certificate: String,
@@ -342,6 +342,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Notes the last moment of the certificate in `file`, in Unix seconds; `user` is the listener that
+    /// shows it, or the section of the configuration that causeway shows it for.
+    pub fn certificate_ends(&self, user: &str, file: String, not_after: i64) {
+        let labels = CertificateLabels {
+            listener: user.to_owned(),
+            certificate: file,
+        };
+        self.certificate_expiry
+            .get_or_create(&labels)
+            .set(not_after);
+    }
+
     /// A registry with every metric at zero.
     pub fn new() -> Arc<Self> {
         // From a listing on a local disk to an hour-long upload.

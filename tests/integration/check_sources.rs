@@ -6,7 +6,9 @@ use std::{fs, process::Command, time::Duration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{GROUPS, Hook, Redis, Slapd, run_to_end, users_file, write_certificates};
+use crate::harness::{
+    GROUPS, Hook, Redis, Server, Slapd, Store, run_to_end, users_file, write_certificates,
+};
 
 /// What runs a check: a directory with a configuration that these sections are added to.
 struct Prepared(TempDir);
@@ -229,4 +231,71 @@ fn sources_are_asked_if_it_is_wished() {
             "{said}"
         );
     }
+}
+
+/// What causeway shows itself ends like any certificate: the check, the log and the metric say when.
+#[test]
+fn end_of_the_certificates_that_are_shown_to_sources_is_told() {
+    let prepared = Prepared::new();
+    let store = Store::local();
+    let at = |name: &str| prepared.0.path().join(name);
+    let files = json!({
+        "ca_file": at("ca.pem"),
+        "client_certificate_file": at("client.pem"), "client_key_file": at("client.key"),
+    });
+    let with = |mut section: Value| {
+        for (key, value) in files.as_object().unwrap() {
+            section[key] = value.clone();
+        }
+        section
+    };
+    let hook_of = with(json!({
+        "url": "https://127.0.0.1:9/login", "signing_secret": "the secret that signs requests",
+    }));
+    let counters_of = with(json!({"url": "rediss://127.0.0.1:9/0"}));
+    for (days, words) in [(-1, "has expired"), (5, "expires in 4 days"), (90, "")] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        let certificate = parameters.self_signed(&key).unwrap();
+        fs::write(at("client.pem"), certificate.pem()).unwrap();
+        fs::write(at("client.key"), key.serialize_pem()).unwrap();
+        let mut sections = hook(&hook_of);
+        sections["shared_counters"] = counters_of.clone();
+        let (code, said) = prepared.check(&sections, false);
+        assert_eq!(code, Some(0), "{said}");
+        for section in ["auth.http", "shared_counters"] {
+            let warned = said.lines().any(|line| {
+                let named = line.contains(&format!("{section}.client_certificate_file"));
+                named && line.contains("client.pem") && line.contains(words)
+            });
+            assert_eq!(warned, !words.is_empty(), "{section} {words}: {said}");
+        }
+        let server = Server::with(&store)
+            .set("/auth", sections["auth"].clone())
+            .set("/shared_counters", counters_of.clone())
+            .start();
+        let log = server.log().join("\n");
+        for (line, expected) in [
+            ("client certificate has expired", days < 0),
+            ("client certificate expires soon", (0..14).contains(&days)),
+        ] {
+            assert_eq!(log.contains(line), expected, "{line}: {log}");
+        }
+        let end = parameters_end(days);
+        for section in ["auth.http", "shared_counters"] {
+            let metric = server.metric(
+                "causeway_certificate_expiry_timestamp_seconds",
+                &[section, "client.pem"],
+            );
+            assert!((metric - end).abs() < 600.0, "{section}: {metric}");
+        }
+    }
+}
+
+/// Unix seconds.
+#[allow(clippy::cast_precision_loss, reason = "a time of these years")]
+fn parameters_end(days: i64) -> f64 {
+    let end = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+    end.unix_timestamp() as f64
 }

@@ -17,7 +17,7 @@ use super::Failure;
 use crate::{
     auth::{Names, Users},
     config::{Backend, Config, Listener, PublicAddress},
-    edge::{Tls, Validity, doubts},
+    edge::{Tls, doubts},
 };
 
 #[derive(Debug, clap::Args)]
@@ -154,15 +154,8 @@ fn certificates_of(
     let now = SystemTime::now();
     for certificate in found {
         let file = certificate.file.display();
-        match certificate.validity(now) {
-            Validity::Expired => report.warn("certificates", format!("{what}: {file} has expired")),
-            Validity::Ending(days) => {
-                report.warn(
-                    "certificates",
-                    format!("{what}: {file} expires in {days} days"),
-                );
-            }
-            Validity::Good => {}
+        if let Some(words) = certificate.validity(now).words() {
+            report.warn("certificates", format!("{what}: {file} {words}"));
         }
         for doubt in doubts(&certificate.file, hosts) {
             report.warn("certificates", format!("{what}: {file}: {doubt}"));

@@ -7,7 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use rustls::{
@@ -19,7 +19,10 @@ use rustls::{
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 use super::files::{FileError, FileErrors, Files};
-use crate::config::{CertificateFiles, Sni};
+use crate::{
+    config::{CertificateFiles, Sni},
+    validity::Validity,
+};
 
 /// A certificate, for the log, the metrics and the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,17 +33,6 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Unix seconds of its last moment.
     pub not_after: i64,
-}
-
-/// What [`Certificate::validity`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
-    /// Clients refuse it.
-    Expired,
-    /// So many days are left, fewer than a renewal should leave.
-    Ending(u64),
-    /// Nothing to do.
-    Good,
 }
 
 /// Certificates with their keys, the default one first.
@@ -209,16 +201,8 @@ fn names_and_end(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String
 }
 
 impl Certificate {
-    /// What an operator should know at `now`. Thirty days is when ACME clients renew 90-day
-    /// certificates; two weeks left means that a renewal failed.
+    /// What an operator should know at `now`.
     pub fn validity(&self, now: SystemTime) -> Validity {
-        const WARNING: Duration = Duration::from_hours(14 * 24);
-        let end = u64::try_from(self.not_after).unwrap_or(0);
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(end);
-        match end.duration_since(now) {
-            Err(_) => Validity::Expired,
-            Ok(left) if left < WARNING => Validity::Ending(left.as_secs() / (24 * 3600)),
-            Ok(_) => Validity::Good,
-        }
+        Validity::of(self.not_after, now)
     }
 }

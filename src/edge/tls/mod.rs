@@ -41,7 +41,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub(super) use self::session::SessionTls;
 pub use self::{
-    certificates::{Certificate, Validity},
+    certificates::Certificate,
     chain::doubts,
     files::{FileError, FileErrors},
     reload::{Fresh, Reload, keep_current, report},

@@ -2,20 +2,21 @@
 //! them fit together. What does not fit is logged once and the old certificates stay.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use super::{
     Tls,
-    certificates::Validity,
     files::{FileErrors, Files},
     policy::Configs,
 };
 use crate::{
     config,
     edge::Door,
-    observe::metrics::{CertificateLabels, Metrics, ReloadLabels},
+    observe::metrics::{Metrics, ReloadLabels},
+    validity::Validity,
+    watch::Seen,
 };
 
 /// What a look at the files led to.
@@ -29,7 +30,10 @@ pub enum Reload {
 
 /// Files that were read and checked, and are not served yet.
 #[derive(Debug)]
-pub struct Fresh(Configs);
+pub struct Fresh {
+    configs: Configs,
+    digest: [u8; 32],
+}
 
 impl Tls {
     /// Looks at the files and loads them if they have changed and settled. Blocks for the disk.
@@ -38,7 +42,7 @@ impl Tls {
     /// What is wrong with the files; what was served before still is.
     pub fn look(&self) -> Result<Reload, FileErrors> {
         let files = Files::read(&self.settings);
-        if !self.note(&files, false) {
+        if !self.seen().look(files.digest(), false) {
             return Ok(Reload::Unchanged);
         }
         self.adopt(self.check(&files)?);
@@ -51,13 +55,19 @@ impl Tls {
     /// What is wrong with the files.
     pub fn prepare(&self) -> Result<Fresh, FileErrors> {
         let files = Files::read(&self.settings);
-        self.note(&files, true);
-        self.check(&files)
+        let fresh = self.check(&files);
+        if fresh.is_err() {
+            // Told once. What is good counts as seen when it is adopted: should something else be wrong,
+            // the next look takes it up.
+            self.took(files.digest());
+        }
+        fresh
     }
 
     /// New sessions get what was prepared.
     pub fn adopt(&self, fresh: Fresh) {
-        self.current.store(Arc::new(fresh.0));
+        self.current.store(Arc::new(fresh.configs));
+        self.took(fresh.digest);
     }
 
     /// Whether it is made of these settings.
@@ -65,23 +75,31 @@ impl Tls {
         self.settings == *settings && self.resumption.mode() == mode
     }
 
-    fn note(&self, files: &Files, at_once: bool) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.look(files.digest(), at_once)
+    fn took(&self, digest: [u8; 32]) {
+        self.seen().took(digest);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, files: &Files) -> Result<Fresh, FileErrors> {
-        Configs::build(&self.settings, self.resumption.mode(), files).map(Fresh)
+        let configs = Configs::build(&self.settings, self.resumption.mode(), files)?;
+        let digest = files.digest();
+        Ok(Fresh { configs, digest })
     }
 }
 
-/// Looks at the files of one listener and says in log and metrics what came of it.
-pub async fn keep_current(door: Arc<Door>, metrics: &Metrics) {
+/// Looks at the files of one listener and says in log and metrics what came of it; whether others are in
+/// force now.
+pub async fn keep_current(door: Arc<Door>, metrics: &Metrics) -> bool {
     let looking = Arc::clone(&door.tls);
     // Off the async workers: a network disk may hang. Small files, few of them.
-    if let Ok(outcome) = tokio::task::spawn_blocking(move || looking.look()).await {
-        report(&door, metrics, &outcome);
-    }
+    let Ok(outcome) = tokio::task::spawn_blocking(move || looking.look()).await else {
+        return false;
+    };
+    report(&door, metrics, &outcome);
+    outcome == Ok(Reload::Done)
 }
 
 /// Says in log and metrics what came of a look at the files.
@@ -123,14 +141,7 @@ impl Tls {
                 }
                 Validity::Good => {}
             }
-            let labels = CertificateLabels {
-                listener: listener.to_owned(),
-                certificate: file,
-            };
-            metrics
-                .certificate_expiry
-                .get_or_create(&labels)
-                .set(certificate.not_after);
+            metrics.certificate_ends(listener, file, certificate.not_after);
         }
     }
 }
