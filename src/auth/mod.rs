@@ -57,6 +57,7 @@ pub struct Attempt {
 }
 
 /// What a client proves itself with.
+#[derive(Clone)]
 pub enum Proof {
     /// The password as sent, besides a certificate where the user needs both.
     Password(String),
@@ -183,32 +184,33 @@ impl Authentication {
     /// An attempt with a certificate alone that no source accepts costs nothing: it is asked at USER,
     /// and the password decides.
     pub async fn log_in(&self, attempt: &Attempt, now: SystemTime) -> Decision {
-        for source in &self.sources {
-            let name = source.name();
-            let decided = |outcome| Decision {
-                outcome,
-                source: name,
+        let has_password = matches!(attempt.proof, Proof::Password(_));
+        for (index, source) in self.sources.iter().enumerate() {
+            let verdict = source.log_in(attempt).await;
+            // Who is ALICE to a directory and alice here may be somebody else's alice, too.
+            let decided = match &verdict {
+                Verdict::Accepted(account) if account.name != attempt.user => {
+                    let named = attempt.named(&account.name);
+                    Self::first_of(&self.sources[..index], &named, now).await
+                }
+                _ => None,
             };
-            match source.log_in(attempt).await {
-                Verdict::Accepted(account) => return decided(admit(account, attempt, now, name)),
-                Verdict::Refused(reason) => {
-                    if matches!(attempt.proof, Proof::Password(_)) {
-                        tracing::info!(source = name, reason, "login refused by its source");
-                    }
-                    return decided(Outcome::Refused { known: true });
-                }
-                Verdict::Dismissed(reason) => {
-                    tracing::info!(source = name, reason, "login refused by its source");
-                    return decided(Outcome::Refused { known: false });
-                }
-                Verdict::Unknown => {}
-                Verdict::Unavailable(reason) => {
-                    tracing::error!(source = name, reason, "authentication source cannot answer");
-                    return decided(Outcome::Unavailable);
+            if let Some(decision) = decided {
+                return decision;
+            }
+            let is_refused = matches!(verdict, Verdict::Refused(_));
+            let Some(decision) = conclude(source.name(), verdict, attempt, now) else {
+                continue;
+            };
+            if is_refused && has_password {
+                // An unknown user costs what they pretend: so must one who is known here.
+                for other in self.sources.iter().filter(|one| !Arc::ptr_eq(one, source)) {
+                    other.pretend(attempt).await;
                 }
             }
+            return decision;
         }
-        if matches!(attempt.proof, Proof::Password(_)) {
+        if has_password {
             for source in &self.sources {
                 source.pretend(attempt).await;
             }
@@ -218,6 +220,50 @@ impl Authentication {
             source: "none",
         }
     }
+
+    /// What the first of `sources` that knows the user decides.
+    async fn first_of(
+        sources: &[Arc<dyn Source>],
+        attempt: &Attempt,
+        now: SystemTime,
+    ) -> Option<Decision> {
+        for source in sources {
+            let verdict = source.log_in(attempt).await;
+            let decision = conclude(source.name(), verdict, attempt, now);
+            if decision.is_some() {
+                return decision;
+            }
+        }
+        None
+    }
+}
+
+/// What follows from what a source says; `None`: the next one is asked.
+fn conclude(
+    source: &'static str,
+    verdict: Verdict,
+    attempt: &Attempt,
+    now: SystemTime,
+) -> Option<Decision> {
+    let outcome = match verdict {
+        Verdict::Accepted(account) => admit(account, attempt, now, source),
+        Verdict::Refused(reason) => {
+            if matches!(attempt.proof, Proof::Password(_)) {
+                tracing::info!(source, reason, "login refused by its source");
+            }
+            Outcome::Refused { known: true }
+        }
+        Verdict::Dismissed(reason) => {
+            tracing::info!(source, reason, "login refused by its source");
+            Outcome::Refused { known: false }
+        }
+        Verdict::Unknown => return None,
+        Verdict::Unavailable(reason) => {
+            tracing::error!(source, reason, "authentication source cannot answer");
+            Outcome::Unavailable
+        }
+    };
+    Some(Decision { outcome, source })
 }
 
 /// The account's own conditions, after the proof, so that they tell a stranger nothing.
@@ -238,6 +284,18 @@ fn admit(
 }
 
 impl Attempt {
+    /// The same by another name.
+    fn named(&self, user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            proof: self.proof.clone(),
+            identities: self.identities.clone(),
+            peer: self.peer,
+            listener: Arc::clone(&self.listener),
+            encrypted: self.encrypted,
+        }
+    }
+
     /// What the conditions of an account look at.
     fn circumstances(&self, now: SystemTime) -> Circumstances<'_> {
         Circumstances {

@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+const BANNED_USER: &str = "Too many failed logins of this user, try again later";
+
 /// Answers USER.
 pub(super) async fn user(session: &mut Session, name: String) -> Next {
     session.visit.tap().name(&name, false);
@@ -105,8 +107,7 @@ async fn pass_bans(session: &mut Session, user: &str) -> Result<(), Next> {
     if bans.of_user(user, peer).is_some() {
         count(session, NOBODY, "banned");
         record(session, Login::Banned);
-        let text = "Too many failed logins of this user, try again later";
-        return Err(refuse(session, 0, text).await);
+        return Err(refuse(session, 0, BANNED_USER).await);
     }
     Ok(())
 }
@@ -153,6 +154,18 @@ async fn try_login(
     };
     let view = Arc::clone(view);
     let account = view.account();
+    // A source may know the user by another name than was sent.
+    if account.name != user
+        && session
+            .shared
+            .bans
+            .of_user(&account.name, session.peer.ip())
+            .is_some()
+    {
+        count(session, decided, "banned");
+        record(session, Login::Banned);
+        return Err(farewell(BANNED_USER));
+    }
     if !session.sit(account).await {
         count(session, decided, "sessions_full");
         record(session, Login::Failed("sessions_full"));

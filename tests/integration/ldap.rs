@@ -165,3 +165,106 @@ fn directory_with_a_strange_certificate_is_not_asked() {
         });
     }
 }
+
+/// A name that the directory takes for `carol` is not a way around what the users file says of `carol`,
+/// nor around a ban.
+#[test]
+fn names_in_another_case_are_the_same_user_to_sources_and_bans() {
+    let store = Store::local();
+    let slapd = Slapd::start();
+    let hash = crate::harness::password_hash();
+    let server = server(&store, &slapd.config())
+        .user(&format!(
+            "{{name: carol, password_hash: '{hash}', enabled: false}}"
+        ))
+        .set("/bans", json!({"failures_per_user": 3}))
+        .start();
+    for name in ["carol", "CAROL", "Carol"] {
+        for password in [Slapd::PASSWORD, PASSWORD] {
+            assert_eq!(log_in(&server, name, password).0, 530, "{name}");
+            server.api("DELETE", "/bans/user:carol", "", 404);
+        }
+    }
+    logged_in(&server, "DAVE");
+    let ban = json!({"subject": "user:dave", "seconds": 600}).to_string();
+    server.api("POST", "/bans", &ban, 201);
+    for name in ["dave", "DAVE", "dAve"] {
+        assert_eq!(log_in(&server, name, Slapd::PASSWORD).0, 530, "{name}");
+    }
+    for name in ["erin", "ERIN", "Erin"] {
+        assert_eq!(log_in(&server, name, "wrong").0, 530, "{name}");
+    }
+    assert_eq!(log_in(&server, "erin", Slapd::PASSWORD).0, 530);
+    assert!(server.metric("causeway_bans_started_total", &["user"]) >= 2.0);
+}
+
+/// What a user is not told to be in may be what denies it something: nobody gets in on a part of it.
+#[test]
+fn groups_and_users_that_the_directory_does_not_show_are_not_taken_for_absent() {
+    let store = Store::local();
+    let slapd = Slapd::configured("sizelimit 1\n");
+    let good = slapd.config();
+    for (key, value) in [
+        ("/groups/base", "ou=nowhere,dc=example,dc=com"),
+        ("/user_base", "ou=nowhere,dc=example,dc=com"),
+        // Two groups, and the directory gives one.
+        (
+            "/groups/filter",
+            "(|(member={dn})(objectClass=groupOfNames))",
+        ),
+    ] {
+        let mut ldap = good.clone();
+        let (parent, key) = key.rsplit_once('/').unwrap();
+        ldap.pointer_mut(parent).unwrap()[key] = json!(value);
+        let server = server(&store, &ldap).start();
+        assert_eq!(log_in(&server, "carol", Slapd::PASSWORD).0, 421, "{key}");
+        until(Duration::from_secs(10), "the reason is logged", || {
+            let log = server.log().join("\n");
+            let found = log.contains("authentication source cannot answer");
+            found.then_some(()).ok_or(log)
+        });
+    }
+    // The limit alone is none.
+    logged_in(&server(&store, &good).start(), "carol");
+}
+
+/// With a service account the directory says who is known, although users bind by themselves.
+#[test]
+fn failed_direct_bind_of_a_known_user_is_told_with_its_name() {
+    let store = Store::local();
+    let slapd = Slapd::start();
+    let mut ldap = slapd.config();
+    ldap["user_dn"] = json!("uid={user},ou=people,dc=example,dc=com");
+    for with_base in [true, false] {
+        if !with_base {
+            ldap.as_object_mut().unwrap().remove("user_base");
+        }
+        let server = server(&store, &ldap).start();
+        assert_eq!(log_in(&server, "carol", "wrong").0, 530);
+        assert_eq!(log_in(&server, "nobody", "wrong").0, 530);
+        logged_in(&server, "carol");
+        let log = until(Duration::from_secs(10), "all is logged", || {
+            let log = server.log().join("\n");
+            let all = log.matches("logged in").count() == 1;
+            all.then_some(log.clone()).ok_or(log)
+        });
+        assert!(log.contains("\"name\":\"carol\""), "{log}");
+        assert!(!log.contains("\"name\":\"nobody\""), "{log}");
+        let refused = |source| server.metric("causeway_logins_total", &[source, "\"refused\""]);
+        assert!(refused("\"ldap\"") >= 1.0 && refused("\"none\"") >= 1.0);
+    }
+}
+
+/// A wrong password of a user of the directory costs the hash that an unknown name costs.
+#[test]
+fn known_and_unknown_names_cost_the_same() {
+    let store = Store::local();
+    let slapd = Slapd::start();
+    let server = server(&store, &slapd.config()).start();
+    let hashed = || server.metric("causeway_password_checks_total", &["hashed"]);
+    for (number, name) in [(1.0, "nobody"), (2.0, "carol"), (3.0, "alice")] {
+        assert_eq!(log_in(&server, name, "wrong").0, 530);
+        let found = hashed();
+        assert!((found - number).abs() < 0.5, "{name}: {found} hashes");
+    }
+}

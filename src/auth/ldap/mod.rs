@@ -39,8 +39,10 @@ const INVALID_CREDENTIALS: u32 = 49;
 const INSUFFICIENT_ACCESS: u32 = 50;
 const UNWILLING_TO_PERFORM: u32 = 53;
 
-/// Groups of one user that are looked at.
+/// Most groups of one user; with more it cannot log in.
 const GROUPS: i32 = 1000;
+/// Entries of one user, to see whether there is only one.
+const FEW: i32 = 2;
 
 /// The source `ldap`.
 #[derive(Debug)]
@@ -161,18 +163,38 @@ impl Directory {
             template.replace("{user}", user)
         };
         let result = self.bind(lease, &name, password).await?;
-        // The directory does not say whether there is such a user: the next source may know.
-        proved(&result, |_| Verdict::Unknown)?;
-        self.bind_service(lease).await?;
-        let found = if let Some(base) = &self.settings.user_base {
-            let filter = self.user_filter(user);
-            self.find(lease, base, Scope::Subtree, &filter).await?
-        } else {
-            let any = "(objectClass=*)";
-            self.find(lease, &name, Scope::Base, any).await?
-        };
+        if let Err(stop) = proved(&result, Verdict::Refused) {
+            let is_refused = matches!(stop, Stop::Verdict(Verdict::Refused(_)));
+            // The bind does not say whether there is such a user; the service may see it. Without one
+            // nobody can tell, and the next source may know.
+            let is_unknown = is_refused
+                && (self.settings.service.is_none()
+                    || self.entry(lease, &name, user).await?.is_none());
+            return Err(if is_unknown {
+                Stop::Verdict(Verdict::Unknown)
+            } else {
+                stop
+            });
+        }
+        let found = self.entry(lease, &name, user).await?;
         let reason = "its entry cannot be found after its bind";
         found.ok_or_else(|| Stop::Verdict(Verdict::Refused(reason.to_owned())))
+    }
+
+    /// The entry of the user whose own name is `name`, as the service sees it where there is one.
+    async fn entry(
+        &self,
+        lease: &mut Lease<'_>,
+        name: &str,
+        user: &str,
+    ) -> Result<Option<Found>, Stop> {
+        self.bind_service(lease).await?;
+        if let Some(base) = &self.settings.user_base {
+            let filter = self.user_filter(user);
+            self.find(lease, base, Scope::Subtree, &filter).await
+        } else {
+            self.find(lease, name, Scope::Base, "(objectClass=*)").await
+        }
     }
 
     fn user_filter(&self, user: &str) -> String {
@@ -226,7 +248,7 @@ impl Directory {
     ) -> Result<Option<Found>, Stop> {
         let attributes = entry::attributes(&self.settings);
         let mut entries = self
-            .search(lease, base, scope, filter, &attributes, 2)
+            .search(lease, base, scope, filter, &attributes, FEW)
             .await?;
         match entries.len() {
             0 => Ok(None),
@@ -253,7 +275,12 @@ impl Directory {
         let ldap3::SearchResult(entries, result) =
             ldap.search(base, scope, filter, attributes).await?;
         match result.rc {
-            SUCCESS | SIZE_LIMIT_EXCEEDED | NO_SUCH_OBJECT => {}
+            SUCCESS => {}
+            // More than one is too many already.
+            SIZE_LIMIT_EXCEEDED if most == FEW => {}
+            // The user's own entry; a base that is not there, or not to be seen, says nothing about users.
+            NO_SUCH_OBJECT if scope == Scope::Base => {}
+            // A part of the groups might lack the one that denies something.
             _ => {
                 let reason = format!("search below {base:?}: {result}");
                 return Err(Stop::Verdict(Verdict::Unavailable(reason)));

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -133,6 +133,11 @@ impl Slapd {
     /// Below `dc=example,dc=com`: `carol` in the group `up`, `dave` in `down`, `erin` in none, all in
     /// `ou=people`; and `cn=service`, who may read.
     pub(crate) fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// The same with more lines of `slapd.conf`.
+    pub(crate) fn configured(lines: &str) -> Self {
         let directory = TempDir::new().unwrap();
         write_certificates(directory.path());
         let at = |name: &str| directory.path().join(name).display().to_string();
@@ -141,7 +146,7 @@ impl Slapd {
             .map(|name| format!("include /etc/ldap/schema/{name}.schema\n"))
             .concat();
         let config = format!(
-            "{schemas}\
+            "{schemas}{lines}\
              pidfile {}\nargsfile {}\n\
              modulepath /usr/lib/ldap\nmoduleload back_mdb\n\
              TLSCertificateFile {}\nTLSCertificateKeyFile {}\nTLSCACertificateFile {}\n\
@@ -345,6 +350,18 @@ impl Redis {
             .expect("redis-server, which ./tests/run installs");
         self.process = Some(Process(child));
         wait_for_port("redis listens", self.port);
+    }
+
+    /// The first line of the answer to a command.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream
+            .write_all(format!("{command}\r\n").as_bytes())
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim().to_owned()
     }
 
     pub(crate) fn url(&self) -> String {
