@@ -39,7 +39,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::resolve::{own_mounts, time_zone};
+pub(crate) use self::resolve::{own_mounts, plain_network, time_zone};
 pub use self::{
     admin::{Admin, MetricsAccess},
     auth::{Auth, SourceKind, UsersFiles},

@@ -211,3 +211,95 @@ fn store_that_is_not_believed_or_does_not_believe_is_away() {
         );
     }
 }
+
+/// Waits until the replicas have looked at the store some more times.
+fn looks(redis: &Redis, more: u64) {
+    let processed = || {
+        let looked = redis.ask("INCR looks");
+        let calls = "local info = redis.call('INFO', 'commandstats') return tonumber(string.match(info, 'cmdstat_eval:calls=(%d+)'))";
+        let calls = redis.ask(&format!("EVAL \"{calls}\" 0"));
+        assert!(looked.starts_with(':'), "{looked}");
+        calls.trim_start_matches(':').parse::<u64>().unwrap()
+    };
+    let before = processed();
+    until(SOON, "the replicas look at the store", || {
+        let now = processed();
+        if now >= before + more {
+            Ok(())
+        } else {
+            Err(now.to_string())
+        }
+    });
+}
+
+/// A ban stays its replica's own, ends by itself, and the next one is longer.
+#[test]
+fn bans_grow_with_shared_counters_as_without() {
+    let store = Store::local();
+    let redis = Redis::start();
+    let server = replica(&store, &redis)
+        .set(
+            "/bans",
+            json!({"failures_per_address": 2, "first_seconds": 6}),
+        )
+        .start();
+    connected(&server);
+    for (number, length) in [(1, 6), (2, 12)] {
+        for _ in 0..2 {
+            assert_eq!(attempt(&server, "127.0.0.2", "nobody", "wrong"), 530);
+        }
+        let listed = || server.api("GET", "/bans", "", 200)[0].clone();
+        let ban = listed();
+        assert_eq!(ban["count"], number, "{ban}");
+        looks(&redis, 8);
+        let later = listed();
+        assert_eq!(
+            (&later["by"], &later["since"]),
+            (&json!("failures"), &ban["since"]),
+            "{later}"
+        );
+        if number == 1 {
+            until(SOON, "the ban has run its course", || {
+                let left = redis.ask("ZCARD causeway:bans");
+                if left == ":0" { Ok(()) } else { Err(left) }
+            });
+            looks(&redis, 4);
+        }
+        let log = server.log().join("\n");
+        assert!(log.contains(&format!("\"seconds\":{length}")), "{log}");
+        assert!(!log.contains("ban lifted"), "{log}");
+    }
+}
+
+/// More bans than are fetched at once: those that are missing in what was fetched are not over.
+#[test]
+fn crowd_of_bans_lifts_no_other() {
+    let store = Store::local();
+    let redis = Redis::start();
+    let server = replica(&store, &redis).set("/bans", json!({})).start();
+    connected(&server);
+    let ban = json!({"subject": "address:192.0.2.1", "seconds": 86400}).to_string();
+    server.api("POST", "/bans", &ban, 201);
+    until(SOON, "the store has it", || {
+        let count = redis.ask("ZCARD causeway:bans");
+        if count == ":1" { Ok(()) } else { Err(count) }
+    });
+    let crowd = "local clock = redis.call('TIME') for i = 1, 10000 do redis.call('ZADD', 'causeway:bans', (clock[1] + 300) * 1000, 'address:10.0.' .. math.floor(i / 250) .. '.' .. (i % 250)) end return 1";
+    assert_eq!(redis.ask(&format!("EVAL \"{crowd}\" 0")), ":1");
+    until(SOON, "the crowd is known", || {
+        let bans = server.metric("causeway_bans", &["address"]);
+        if bans >= 10_000.0 {
+            Ok(())
+        } else {
+            Err(bans.to_string())
+        }
+    });
+    looks(&redis, 6);
+    let bans = server.api("GET", "/bans", "", 200);
+    let kept = bans
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|ban| ban["subject"] == "address:192.0.2.1");
+    assert!(kept, "the operator's ban is gone");
+}

@@ -20,6 +20,7 @@ use super::{
     problem,
     view::rfc3339,
 };
+use crate::config::plain_network;
 use crate::edge::trace::{Entry, LINES, LONGEST, Order, Subject, Trace};
 
 const DEFAULT_SECONDS: u64 = 600;
@@ -183,7 +184,7 @@ fn order(body: &[u8]) -> Result<Order, String> {
                 .parse::<std::net::IpAddr>()
                 .map(IpNet::from)
                 .or_else(|_| address.parse());
-            Subject::Network(network.map_err(|_| {
+            Subject::Network(network.map(plain_network).map_err(|_| {
                 format!("address: expected 192.0.2.1 or 192.0.2.0/24, found {address:?}")
             })?)
         }

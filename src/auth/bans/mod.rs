@@ -22,8 +22,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use self::table::Table;
+use ipnet::IpNet;
 use tokio::sync::mpsc;
+
+use self::table::Table;
 
 pub use self::{
     subject::{NameDigest, Subject, SubjectError},
@@ -42,6 +44,8 @@ use crate::{
 
 /// Between two looks at what has ended and what must be saved.
 const PERIOD: Duration = Duration::from_secs(1);
+/// A ban that other replicas no longer have and that would last no longer than this has run its course.
+const ENDING: Duration = Duration::from_secs(5);
 /// Pruning walks the whole table.
 const PRUNE_EVERY: u32 = 60;
 
@@ -130,7 +134,8 @@ impl Bans {
         let address = Subject::address(peer);
         let mut subjects = vec![(address, None), (Subject::network_of(peer), None)];
         let mut table = self.table();
-        if !table.policy().safe_users.iter().any(|safe| safe == user) {
+        let is_user = |safe: &String| Subject::user(safe) == Subject::user(user);
+        if !table.policy().safe_users.iter().any(is_user) {
             subjects.push((Subject::user(user), is_known.then_some(user)));
         }
         let before = table.failures(&address, now);
@@ -160,11 +165,19 @@ impl Bans {
     }
 
     /// Bans somebody for `length`, from now on; replaces a ban that is there. Sessions that are
-    /// logged in go on. Safe networks stay safe.
+    /// logged in go on. Safe networks stay safe: `None` for who is in one.
     pub fn add(&self, subject: Subject, name: Option<&str>, length: Duration) -> Option<Ban> {
         let now = SystemTime::now();
         let until = now.checked_add(length)?;
         let mut table = self.table();
+        let is_safe = |safe: &IpNet| match &subject {
+            Subject::Address(address) => safe.contains(address),
+            Subject::Network(network) => safe.contains(network),
+            Subject::User(_) => false,
+        };
+        if table.policy().safe_networks.iter().any(is_safe) {
+            return None;
+        }
         table.add(subject, name, until, BannedBy::Operator, now);
         let ban = table.ban(&subject, now)?;
         self.announce(&ban);
@@ -205,9 +218,13 @@ impl Bans {
         }
     }
 
-    /// Ends a ban that another replica has lifted.
+    /// Ends a ban that another replica has lifted. One that is about to end by itself does so: it
+    /// counts for the length of the next.
     pub fn forget(&self, subject: &Subject) {
-        if self.table().lift(subject, SystemTime::now()) {
+        let (mut table, now) = (self.table(), SystemTime::now());
+        let ends_later = |ban: Ban| now + ENDING < ban.until;
+        if table.ban(subject, now).is_some_and(ends_later) {
+            table.lift(subject, now);
             self.unsaved.store(true, Ordering::Relaxed);
             tracing::info!(%subject, "ban lifted by another replica");
         }

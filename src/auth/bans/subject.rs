@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
+use crate::config::plain_network;
+
 /// Neighbours of an address that count as its network.
 const NETWORK_BITS_V4: u8 = 24;
 const NETWORK_BITS_V6: u8 = 64;
@@ -39,7 +41,7 @@ impl Subject {
 
     /// The network.
     pub fn network(network: IpNet) -> Self {
-        Self::Network(network.trunc())
+        Self::Network(plain_network(network).trunc())
     }
 
     /// The /24 or /64 of an address.
@@ -47,9 +49,10 @@ impl Subject {
         Self::network_of_length(address, None)
     }
 
-    /// The user of this name.
+    /// The user of this name, in whatever case: a directory takes `ALICE` for `alice`, and each way to
+    /// write a name must not be a count of its own.
     pub fn user(name: &str) -> Self {
-        Self::User(NameDigest::of(name))
+        Self::User(NameDigest::of(&name.to_lowercase()))
     }
 
     /// `address`, `network` or `user`: a bounded label.

@@ -170,16 +170,19 @@ impl Table {
         if let Some(name) = name {
             record.name = Some(name.chars().take(SHOWN_NAME_CHARS).collect());
         }
-        let longer = record
-            .ban
-            .is_some_and(|ban| ban.until >= until && by == BannedBy::Replica);
-        if !longer {
-            record.ban = Some(Term {
+        let known = record.ban.filter(|_| record.is_banned(now));
+        record.ban = Some(match known {
+            // Ours, perhaps, as it came back; its end differs by the time that took.
+            Some(ban) if by == BannedBy::Replica => Term {
+                until: ban.until.max(until),
+                ..ban
+            },
+            _ => Term {
                 since: now,
                 until,
                 by,
-            });
-        }
+            },
+        });
     }
 
     /// Takes a ban from the state file.

@@ -88,6 +88,8 @@ fn subjects_are_read_as_they_are_written() {
         ("address:::ffff:192.0.2.1", "address:192.0.2.1"),
         ("network:192.0.2.77/24", "network:192.0.2.0/24"),
         ("network:2001:db8::1/64", "network:2001:db8::/64"),
+        ("network:::ffff:192.0.2.77/120", "network:192.0.2.0/24"),
+        ("network:::ffff:0:0/95", "network:::fffe:0:0/95"),
     ] {
         assert_eq!(text.parse::<Subject>().unwrap().to_string(), shown);
     }
@@ -239,4 +241,26 @@ proptest! {
         let bans = (0..failures).filter_map(|_| table.fail(subject, None, at(0))).count();
         prop_assert_eq!(bans, 1);
     }
+}
+
+/// What comes back from the store, a moment later, is no other ban.
+#[test]
+fn own_ban_that_comes_back_stays_as_it_is() {
+    let mut table = Table::new(policy(), CAPACITY);
+    let guesser = address("192.0.2.1");
+    let ban = table.ban_for_failures(guesser, at(0)).unwrap();
+    let later = ban.until + Duration::from_millis(3);
+    table.add(guesser, None, later, BannedBy::Replica, at(1));
+    let found = table.ban(&guesser, at(1)).unwrap();
+    assert_eq!(
+        found,
+        Ban {
+            until: later,
+            ..ban
+        }
+    );
+    // Once it is over, another replica's is one.
+    table.add(guesser, None, at(200), BannedBy::Replica, at(100));
+    let found = table.ban(&guesser, at(100)).unwrap();
+    assert_eq!((found.by, found.since), (BannedBy::Replica, at(100)));
 }

@@ -18,7 +18,7 @@ use crate::{
         Window, check_home,
     },
     config::{
-        own_mounts, time_zone,
+        own_mounts, plain_network, time_zone,
         typed::{Item, Table, nearest},
     },
 };
@@ -332,7 +332,7 @@ fn networks(table: &Table<'_>) -> Option<Option<Vec<IpNet>>> {
         if network.is_none() {
             item.error(format!("expected {EXPECTED}, found {}", text.shown()));
         }
-        network
+        network.map(plain_network)
     };
     let networks: Vec<_> = items.iter().map(network).collect();
     networks.into_iter().collect::<Option<Vec<_>>>().map(Some)

@@ -244,9 +244,10 @@ impl SharedCounters {
             }
             known.clear();
         }
-        let fetched = self.store.bans(&mut connection).await?;
+        let (fetched, is_whole) = self.store.bans(&mut connection).await?;
         let subjects: HashSet<Subject> = fetched.iter().map(|(subject, _)| *subject).collect();
-        for lifted in known.difference(&subjects) {
+        // Where there are more than were fetched, what is missing may be one of those.
+        for lifted in known.difference(&subjects).filter(|_| is_whole) {
             bans.forget(lifted);
         }
         for (subject, left) in fetched {

@@ -186,20 +186,21 @@ impl Store {
         lift.query_async(connection).await
     }
 
-    /// Everybody who is banned, and for how long still.
+    /// Everybody who is banned, and for how long still; and whether that is everybody.
     pub(super) async fn bans(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> RedisResult<Vec<(Subject, Duration)>> {
+    ) -> RedisResult<(Vec<(Subject, Duration)>, bool)> {
         let bans: Vec<(String, u64)> = script(BANS_NOW, &self.key("bans"))
             .arg(BANS)
             .query_async(connection)
             .await?;
+        let is_whole = bans.len() < BANS;
         let parsed = bans.into_iter().filter_map(|(subject, left)| {
             // What another version wrote and this one does not know stands for nobody here.
             Some((subject.parse().ok()?, Duration::from_millis(left)))
         });
-        Ok(parsed.collect())
+        Ok((parsed.collect(), is_whole))
     }
 
     /// Takes a place among `most` sessions of a user for the time of `lease`; `false` if there is none.

@@ -35,7 +35,7 @@ use self::{
     tls::{TLS, tls},
     uploads::uploads,
 };
-pub(crate) use self::{mounts::own_mounts, profiles::time_zone};
+pub(crate) use self::{mounts::own_mounts, passive::plain_network, profiles::time_zone};
 use super::{
     Backend, Config, ConfigErrors, Effective, Limits, Listener, RecursiveListing, Timeouts,
     typed::{self, Reader, Table, Text},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::super::{
     DataPeer, KubernetesService, Passive, ProxyHeader, ProxyProtocol, PublicAddress,
@@ -252,6 +252,19 @@ pub(super) fn networks(table: &Table<'_>, key: &str) -> Option<Vec<IpNet>> {
     networks.into_iter().collect()
 }
 
+/// `::ffff:192.0.2.0/120` is the IPv4 network that it carries, as addresses of clients are compared.
+pub(crate) fn plain_network(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else {
+        return network;
+    };
+    let carried = v6
+        .addr()
+        .to_ipv4_mapped()
+        .zip(v6.prefix_len().checked_sub(96));
+    let plain = carried.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    plain.map_or(network, IpNet::V4)
+}
+
 fn network(item: &Item<'_>) -> Option<IpNet> {
     let text = item.text(NETWORK)?;
     let network = text
@@ -260,7 +273,7 @@ fn network(item: &Item<'_>) -> Option<IpNet> {
     if network.is_none() {
         item.error(format!("expected {NETWORK}, found {}", text.shown()));
     }
-    network
+    network.map(plain_network)
 }
 
 fn ports(table: &Table<'_>) -> Option<RangeInclusive<u16>> {
