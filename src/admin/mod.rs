@@ -20,7 +20,7 @@ mod ready;
 mod recorded;
 mod serve;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
@@ -58,6 +58,8 @@ pub struct Admin {
     /// What an operator can move.
     levers: Levers,
     logging: Logging,
+    /// What the listeners are bound to, by their names.
+    addresses: Vec<(Arc<str>, SocketAddr)>,
     /// Who may ask.
     settings: config::Admin,
     /// `None`: plain HTTP.
@@ -71,11 +73,12 @@ pub struct Admin {
 type Shared = Arc<Admin>;
 
 impl Admin {
-    /// The admin side of the server that `current` is.
+    /// The admin side of the server that `current` is and whose listeners have these `addresses`.
     pub fn new(
         current: Current,
         levers: Levers,
         logging: Logging,
+        addresses: Vec<(Arc<str>, SocketAddr)>,
         settings: config::Admin,
         tls: Option<Arc<Tls>>,
     ) -> Self {
@@ -83,12 +86,20 @@ impl Admin {
             current,
             levers,
             logging,
+            addresses,
             settings,
             tls,
             started: SystemTime::now(),
             history: History::default(),
             logins: Logins::default(),
         }
+    }
+
+    /// What a listener is bound to: by its configuration it may be any free port.
+    fn address_of(&self, listener: &config::Listener) -> SocketAddr {
+        let mut addresses = self.addresses.iter();
+        let bound = addresses.find(|(name, _)| *name == listener.name);
+        bound.map_or(listener.address, |(_, address)| *address)
     }
 
     /// The present state of the server.

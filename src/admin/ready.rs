@@ -10,8 +10,8 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, guard};
-use crate::edge::{Serving, Validity};
+use super::{Admin, Shared, guard};
+use crate::validity::Validity;
 
 /// All checks together.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -37,7 +37,8 @@ pub struct Check {
 
 impl Readiness {
     /// Looks at everything. Cheap: nothing is asked that is not in memory.
-    pub(super) fn of(serving: &Serving, now: SystemTime) -> Self {
+    pub(super) fn of(admin: &Admin, now: SystemTime) -> Self {
+        let serving = admin.serving();
         let mut checks = Vec::new();
         let draining = serving.shared.drain.has_begun();
         checks.push(Check {
@@ -61,7 +62,7 @@ impl Readiness {
                 } else if draining {
                     "closes soon".to_owned()
                 } else {
-                    format!("accepts on {}", door.config.address)
+                    format!("accepts on {}", admin.address_of(&door.config))
                 },
             });
             for certificate in door.tls.certificates() {
@@ -130,8 +131,7 @@ fn day(seconds: i64) -> String {
 
 /// `ok` or `draining` for the balancer; `?verbose` for people, who need the token where there is one.
 pub(super) async fn readyz(State(admin): State<Shared>, request: Request) -> Response {
-    let serving = admin.serving();
-    let readiness = Readiness::of(&serving, SystemTime::now());
+    let readiness = Readiness::of(&admin, SystemTime::now());
     let status = if readiness.ready {
         StatusCode::OK
     } else {

@@ -79,15 +79,16 @@ impl App {
                 None => TcpListener::bind(wanted).await,
             };
             let socket = socket.with_context(|| format!("admin cannot listen on {wanted}"))?;
-            addresses.push(("admin".into(), socket.local_addr()?));
             admin_tls = build::admin_tls(&settings)?;
             let side = Admin::new(
                 Arc::clone(&current),
                 levers,
                 logging.clone(),
+                addresses.clone(),
                 settings,
                 admin_tls.clone(),
             );
+            addresses.push(("admin".into(), socket.local_addr()?));
             admin = Some((socket, side));
         }
         for address in inherited.left() {

@@ -349,3 +349,41 @@ fn drain_asked_for_again_ends_at_the_new_deadline() {
     assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
     store.assert_holds(&[]);
 }
+
+/// A port that the system has chosen is shown as what it is.
+#[test]
+fn readiness_and_page_show_the_ports_that_are_bound() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    let bound = format!("accepts on {}", server.explicit);
+    let (_, verbose) = http_get(server.admin, "/readyz?verbose");
+    let (_, page) = http_get(server.admin, "/");
+    let readiness = server.api("GET", "/readiness", "", 200).to_string();
+    for text in [verbose, page, readiness] {
+        assert!(text.contains(&bound), "{text}");
+        assert!(!text.contains("127.0.0.1:0"), "{text}");
+    }
+}
+
+#[test]
+fn ban_that_would_mean_nothing_is_refused() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    for (subject, status) in [
+        ("address:127.0.0.1", 409),
+        ("address:::ffff:127.0.0.1", 409),
+        ("network:127.0.0.0/24", 409),
+        ("network:::ffff:127.0.0.0/120", 409),
+        ("network:0.0.0.0/0", 201),
+        ("address:192.0.2.1", 201),
+    ] {
+        let ban = serde_json::json!({"subject": subject, "seconds": 60}).to_string();
+        let answer = server.api("POST", "/bans", &ban, status);
+        if status == 409 {
+            assert!(
+                answer["error"].to_string().contains("safe network"),
+                "{answer}"
+            );
+        }
+    }
+}

@@ -30,7 +30,7 @@ pub(super) fn render(admin: &Shared) -> Markup {
         .filter_map(|session| session.transfer.as_ref())
         .collect();
     let samples = admin.history.samples();
-    let readiness = Readiness::of(&serving, now);
+    let readiness = Readiness::of(admin, now);
     let draining = serving.shared.drain.has_begun();
     html! {
         header {
