@@ -46,6 +46,29 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// What was changed in the file and needs a restart, by YAML path; the old values stay.
     pub needs_restart: Vec<String>,
+    /// What is logged otherwise from now on: each key of `log` with its old and its new value.
+    #[serde(default)]
+    pub log: Vec<String>,
+}
+
+impl Reloaded {
+    /// All of it in a line, for the audit trail.
+    pub fn summary(&self) -> String {
+        let list = |keys: &[String]| match keys {
+            [] => "nothing".to_owned(),
+            keys => keys.join(", "),
+        };
+        let mut text = format!(
+            "changed: {}; needs a restart: {}",
+            list(&self.changed),
+            list(&self.needs_restart)
+        );
+        for change in &self.log {
+            text.push_str("; ");
+            text.push_str(change);
+        }
+        text
+    }
 }
 
 /// Nobody carries orders out any more: the server is ending.

@@ -16,7 +16,8 @@ use tokio::{signal::unix::Signal, sync::mpsc, time::sleep};
 use super::{build, supervisor};
 use crate::{
     admin::{ReloadOrder, Reloaded},
-    config::Config,
+    auth,
+    config::{Config, Log},
     edge::{Current, Reload, Serving, Tls, keep_current, report},
     observe::{
         logging::Logging,
@@ -36,6 +37,8 @@ pub(super) struct Reloader {
     logging: Logging,
     /// What the last look at the configuration file saw.
     seen: Option<Seen>,
+    /// What the file said last was not taken up. The mistake may have been in another file.
+    failed: bool,
 }
 
 /// A configuration file that is looked at while the server runs.
@@ -78,6 +81,7 @@ impl Reloader {
             admin_tls,
             logging,
             seen,
+            failed: false,
         }
     }
 
@@ -116,18 +120,21 @@ impl Reloader {
         }
     }
 
-    /// Keeps certificates as their files are until the configuration has changed and settled.
+    /// Keeps certificates and users as their files are until the configuration has changed and settled,
+    /// or what was wrong with it may have been mended in one of these.
     async fn watch(&mut self, serving: &Serving) {
         loop {
             sleep(watch::PERIOD).await;
+            let mut changed = false;
             for door in &serving.doors {
-                keep_current(Arc::clone(door), &serving.shared.metrics).await;
+                changed |= keep_current(Arc::clone(door), &serving.shared.metrics).await;
             }
             self.look_at_admin(Tls::look).await;
             let users = Arc::clone(&serving.users);
             // What came of it is logged and counted.
-            let _ = tokio::task::spawn_blocking(move || users.reload(false)).await;
-            if self.note(false).await {
+            let users = tokio::task::spawn_blocking(move || users.reload(false)).await;
+            changed |= matches!(users, Ok(Ok(true)));
+            if self.note(false).await || self.failed && changed {
                 return;
             }
         }
@@ -174,6 +181,7 @@ impl Reloader {
     async fn reload(&mut self, last: &Serving, why: &'static str) -> Result<Reloaded, Vec<String>> {
         self.note(true).await;
         let outcome = self.try_reload(last).await;
+        self.failed = outcome.is_err();
         let label = match &outcome {
             Ok(reloaded) => {
                 let (changed, restart) = (
@@ -224,6 +232,7 @@ impl Reloader {
                     })?;
                 keep_what_needs_a_restart(&mut config, &last.config, &mut reloaded.needs_restart);
                 reloaded.changed = changes(&last.config, &config);
+                reloaded.log = log_changes(&last.config.log, &config.log);
                 config
             }
         };
@@ -239,6 +248,12 @@ impl Reloader {
         for door in &prepared.serving.doors {
             door.tls.announce(&door.config.name, metrics);
         }
+        let (config, told) = (prepared.serving.config.clone(), Arc::clone(metrics));
+        // What became of it is in the log.
+        let _ = tokio::task::spawn_blocking(move || {
+            auth::announce_certificates(&config, &told);
+        })
+        .await;
         self.logging.configure(&prepared.serving.config.log);
         self.current.store(Arc::new(prepared.serving));
         self.look_at_admin(|tls| {
@@ -258,17 +273,9 @@ fn record(outcome: &Result<Reloaded, Vec<String>>, why: &'static str) -> Record 
         Ok(_) => Record::new(Kind::Reload, Outcome::Success),
         Err(_) => Record::new(Kind::Reload, Outcome::Failed),
     };
-    let list = |keys: &[String]| match keys {
-        [] => "nothing".to_owned(),
-        keys => keys.join(", "),
-    };
     record.target = Some(why.to_owned());
     record.detail = Some(match outcome {
-        Ok(reloaded) => format!(
-            "changed: {}; needs a restart: {}",
-            list(&reloaded.changed),
-            list(&reloaded.needs_restart)
-        ),
+        Ok(reloaded) => reloaded.summary(),
         Err(mistakes) => {
             record.reason = Some("mistakes");
             mistakes.join("; ")
@@ -371,6 +378,24 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     note("log".to_owned(), old.log != new.log);
     changes.dedup();
     changes
+}
+
+/// What differs in `log`, with both values: who reads the log later wants to know what it could not say.
+fn log_changes(old: &Log, new: &Log) -> Vec<String> {
+    let level = |log: &Log| log.level.as_str().to_ascii_lowercase();
+    [
+        ("level", level(old), level(new)),
+        ("filter", old.filter.clone(), new.filter.clone()),
+        (
+            "format",
+            old.format.name().to_owned(),
+            new.format.name().to_owned(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, old, new)| old != new)
+    .map(|(key, old, new)| format!("log.{key}: {old:?} to {new:?}"))
+    .collect()
 }
 
 #[cfg(test)]

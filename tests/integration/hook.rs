@@ -198,3 +198,29 @@ fn anonymous_reads_what_is_public_and_changes_nothing() {
         ("incoming/new", b"from a guest"),
     ]);
 }
+
+/// What is remembered of a login was made with the groups of then.
+#[test]
+fn remembered_login_follows_the_groups_of_a_changed_users_file() {
+    let store = Store::local();
+    let hook = Hook::plain();
+    let server = server(&store, &hook)
+        .set("/auth/http/cache_seconds", 600)
+        .start();
+    let (code, mut raw) = log_in(&server, "partner", Hook::PASSWORD);
+    assert_eq!(code, 230);
+    raw.store("STOR file", b"content");
+    raw.expect("DELE file", 550);
+    let users = server.read("users.yaml");
+    let changed = users.replace("write, mkdir", "write, delete, mkdir");
+    assert_ne!(users, changed);
+    std::fs::write(server.directory().join("users.yaml"), changed).unwrap();
+    until(Duration::from_secs(20), "the groups are taken up", || {
+        let log = server.log().join("\n");
+        let done = log.contains("users reloaded");
+        done.then_some(()).ok_or(log)
+    });
+    let (code, mut raw) = log_in(&server, "partner", Hook::PASSWORD);
+    assert_eq!(code, 230);
+    raw.expect("DELE file", 250);
+}

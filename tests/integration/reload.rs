@@ -263,3 +263,87 @@ fn hangup_takes_up_new_users() {
         }
     });
 }
+
+/// Users and certificates that were good when something else was not are taken up all the same, each by
+/// itself; and the configuration as soon as the mistake elsewhere is mended.
+#[test]
+fn what_was_good_in_a_failed_reload_is_not_forgotten() {
+    let store = Store::local();
+    let server = Server::start(&store);
+    let at = |name: &str| server.directory().join(name);
+    let (users, key) = (server.read("users.yaml"), server.read("key.pem"));
+    fs::write(at("users.yaml"), users.replace("alice", "other")).unwrap();
+    fs::write(at("key.pem"), "no key").unwrap();
+    let answer = server.api("POST", "/reload", "", 422);
+    assert!(
+        answer["mistakes"].to_string().contains("key.pem"),
+        "{answer:#}"
+    );
+    fs::write(at("key.pem"), key).unwrap();
+    let code = || {
+        let mut raw = Raw::secured(&server, &server.tls(Version::Tls13));
+        raw.expect("USER alice", 331);
+        let code = raw
+            .command(&format!("PASS {}", crate::harness::PASSWORD))
+            .code;
+        if code == 230 {
+            return (code, raw.command("MKD new").code);
+        }
+        (code, 0)
+    };
+    until(Duration::from_secs(20), "alice is gone", || {
+        match code().0 {
+            530 => Ok(()),
+            code => Err(code.to_string()),
+        }
+    });
+    // The other way round: a configuration that waits for the users file.
+    fs::write(at("users.yaml"), "users: [{name: x}]").unwrap();
+    server.configure(|config| config["mounts"][0]["read_only"] = json!(true));
+    let answer = server.api("POST", "/reload", "", 422);
+    assert!(
+        answer["mistakes"].to_string().contains("password_hash"),
+        "{answer:#}"
+    );
+    fs::write(at("users.yaml"), users).unwrap();
+    until(
+        Duration::from_secs(30),
+        "both are taken up",
+        || match code() {
+            (230, 550) => Ok(()),
+            codes => Err(format!("{codes:?}")),
+        },
+    );
+}
+
+#[test]
+fn what_is_logged_otherwise_is_in_the_trail_with_both_values() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set("/audit", json!({"file": "audit.jsonl"}))
+        .start();
+    let change = |level: &str, filter: &str| {
+        server.configure(|config| {
+            config["log"]["level"] = json!(level);
+            config["log"]["filter"] = json!(filter);
+        });
+    };
+    change("warn", "causeway::store=trace");
+    let answer = server.api("POST", "/reload", "", 200);
+    let expected = json!([
+        "log.level: \"debug\" to \"warn\"",
+        "log.filter: \"\" to \"causeway::store=trace\""
+    ]);
+    assert_eq!(answer["log"], expected);
+    change("info", "");
+    server.hang_up();
+    until(Duration::from_secs(20), "both are in the trail", || {
+        let trail = server.read("audit.jsonl");
+        let all = [
+            "changed: log; needs a restart: nothing; log.level: \\\"debug\\\" to \\\"warn\\\"",
+            "log.level: \\\"warn\\\" to \\\"info\\\"; log.filter: \\\"causeway::store=trace\\\" to",
+        ];
+        let found = all.iter().all(|words| trail.contains(words));
+        found.then_some(()).ok_or(trail)
+    });
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    super::{DrainOrder, Readiness, Reloaded, Shared},
+    super::{DrainOrder, Readiness, Reloaded, Shared, recorded::Detail},
     Problem, json, problem,
 };
 
@@ -77,10 +77,7 @@ pub(super) async fn status(State(admin): State<Shared>) -> Response {
 /// What `/readyz?verbose` says.
 #[utoipa::path(get, path = "/api/v1/readiness", responses((status = 200, body = Readiness)))]
 pub(super) async fn readiness(State(admin): State<Shared>) -> Response {
-    json(
-        StatusCode::OK,
-        &Readiness::of(&admin.serving(), SystemTime::now()),
-    )
+    json(StatusCode::OK, &Readiness::of(&admin, SystemTime::now()))
 }
 
 /// The configuration in force, defaults and all, secrets masked.
@@ -99,14 +96,18 @@ pub(super) async fn config(State(admin): State<Shared>) -> Response {
 )]
 pub(super) async fn reload(State(admin): State<Shared>) -> Response {
     match admin.levers.reload().await {
-        Ok(Ok(reloaded)) => json(StatusCode::OK, &reloaded),
-        Ok(Err(mistakes)) => json(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            &Invalid {
+        Ok(Ok(reloaded)) => {
+            let detail = Detail::extension(reloaded.summary());
+            (detail, json(StatusCode::OK, &reloaded)).into_response()
+        }
+        Ok(Err(mistakes)) => {
+            let detail = Detail::extension(mistakes.join("; "));
+            let invalid = Invalid {
                 error: "nothing was changed: the files have mistakes".to_owned(),
                 mistakes,
-            },
-        ),
+            };
+            (detail, json(StatusCode::UNPROCESSABLE_ENTITY, &invalid)).into_response()
+        }
         Err(ending) => ending.into_response(),
     }
 }

@@ -38,8 +38,9 @@ impl Cache {
         }
     }
 
-    /// Everything that the hook is told but the port of the peer, which changes with every connection.
-    pub(super) fn key(&self, attempt: &Attempt) -> Key {
+    /// Everything that the hook is told but the port of the peer, which changes with every connection; and
+    /// the `generation` of the groups that an account is made with.
+    pub(super) fn key(&self, attempt: &Attempt, generation: u64) -> Key {
         let mut context = hmac::Context::with_key(&self.key);
         let peer = attempt.peer.ip().to_string();
         let (method, password) = match &attempt.proof {
@@ -47,7 +48,9 @@ impl Cache {
             Proof::Certificate => ("certificate", ""),
         };
         let encrypted = if attempt.encrypted { "tls" } else { "clear" };
+        let generation = generation.to_string();
         let fixed = [
+            &generation,
             method,
             &attempt.user,
             password,

@@ -165,7 +165,7 @@ impl Source for HttpHook {
             Ok(body) => body,
             Err(error) => return Verdict::Unavailable(error.to_string()),
         };
-        let key = self.cache.key(attempt);
+        let key = self.cache.key(attempt, self.users.generation());
         if let Some(account) = self.cache.recall(&key) {
             return Verdict::Accepted(account);
         }

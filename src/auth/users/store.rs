@@ -1,7 +1,10 @@
 //! [`UserStore`]: the users files as an authentication source, kept current while the server runs.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -26,6 +29,8 @@ pub struct UserStore {
     names: ArcSwap<Names>,
     current: ArcSwap<Users>,
     seen: Mutex<Seen>,
+    generation: AtomicU64,
+    adopting: Mutex<()>,
     memory: Memory,
     hashing: Arc<Hashing>,
     metrics: Arc<Metrics>,
@@ -36,6 +41,8 @@ pub struct UserStore {
 pub struct FreshUsers {
     users: Users,
     names: Names,
+    /// Of the files they were read from.
+    digest: [u8; 32],
 }
 
 impl UserStore {
@@ -61,6 +68,8 @@ impl UserStore {
             names: ArcSwap::from_pointee(names),
             current: ArcSwap::from_pointee(users),
             seen: Mutex::new(Seen::first(digest)),
+            generation: AtomicU64::new(0),
+            adopting: Mutex::default(),
             memory: Memory::new(auth.password_cache),
             hashing,
             metrics,
@@ -95,27 +104,37 @@ impl UserStore {
     /// # Errors
     /// Every mistake of all files.
     pub fn prepare(&self, names: Names) -> Result<FreshUsers, UsersError> {
-        let users = match &self.files {
-            None => Ok(Users::nobody()),
+        let (users, digest) = match &self.files {
+            None => (Ok(Users::nobody()), [0; 32]),
             Some(files) => {
                 let files = Files::read(files);
-                self.is_to_be_loaded(&files, true);
-                Users::parse(&files, &names)
+                (Users::parse(&files, &names), files.digest())
             }
         };
         if let Err(error) = &users {
+            // Told once. What is good counts as seen when it is adopted: should something else be wrong,
+            // the next look takes it up.
+            self.seen().took(digest);
             self.report_failure(error);
         }
         Ok(FreshUsers {
             users: users?,
             names,
+            digest,
         })
     }
 
     /// Logins are decided by what was prepared from now on.
     pub fn adopt(&self, fresh: FreshUsers) {
+        let _one = self.adopting();
+        self.take_up(fresh);
+    }
+
+    fn take_up(&self, fresh: FreshUsers) {
         self.names.store(Arc::new(fresh.names));
         self.current.store(Arc::new(fresh.users));
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.seen().took(fresh.digest);
         self.announce();
         self.count_reload("reloaded");
         tracing::info!(users = self.current.load().len(), "users reloaded");
@@ -140,15 +159,27 @@ impl UserStore {
         let Some(files) = &self.files else {
             return Ok(false);
         };
+        let generation = self.generation();
+        let names = self.names.load_full();
         let files = Files::read(files);
-        if !self.is_to_be_loaded(&files, at_once) {
+        let digest = files.digest();
+        if !self.seen().look(digest, at_once) {
             return Ok(false);
         }
-        let names = self.names.load();
         match Users::parse(&files, &names) {
             Ok(users) => {
                 let names = Names::clone(&names);
-                self.adopt(FreshUsers { users, names });
+                let _one = self.adopting();
+                if self.generation() != generation {
+                    // Others were adopted while these were read: what is newer, the next looks will say.
+                    self.seen().took([0; 32]);
+                    return Ok(false);
+                }
+                self.take_up(FreshUsers {
+                    users,
+                    names,
+                    digest,
+                });
                 Ok(true)
             }
             Err(error) => {
@@ -158,9 +189,18 @@ impl UserStore {
         }
     }
 
-    fn is_to_be_loaded(&self, files: &Files, at_once: bool) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.look(files.digest(), at_once)
+    /// Another number each time that users were adopted, for what was made of them before.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held for a few moves, that nothing comes between names, users and what was seen.
+    fn adopting(&self) -> MutexGuard<'_, ()> {
+        self.adopting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report_failure(&self, error: &UsersError) {

@@ -200,6 +200,9 @@ pub(super) fn reloaded(reloaded: &Reloaded) -> String {
     for path in &reloaded.changed {
         let _ = writeln!(text, "changed: {}", safe(path));
     }
+    for change in &reloaded.log {
+        let _ = writeln!(text, "{}", safe(change));
+    }
     for path in &reloaded.needs_restart {
         let _ = writeln!(text, "needs a restart: {}", safe(path));
     }
