@@ -6,8 +6,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -168,14 +168,30 @@ impl Spool {
             fs::rename(&path, self.directory.join("dead-letters.1.jsonl"))?;
         }
         let mut file = OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)?;
+        let before = file.seek(SeekFrom::End(0))?;
         let reason = serde_json::Value::from(reason);
-        let line = format!("{{\"reason\":{reason},\"event\":{body}}}\n");
-        file.write_all(line.as_bytes())?;
-        file.sync_data()
+        let mut line = format!("{{\"reason\":{reason},\"event\":{body}}}\n");
+        if before > 0 {
+            // A crash may have cut the last line.
+            let mut last = [0];
+            file.read_exact_at(&mut last, before - 1)?;
+            if last != *b"\n" {
+                line.insert(0, '\n');
+            }
+        }
+        let written = file
+            .write_all(line.as_bytes())
+            .and_then(|()| file.sync_data());
+        if written.is_err() {
+            // A full disk takes a part of a line, and the event is buried again later.
+            let _ = file.set_len(before);
+        }
+        written
     }
 
     /// Held for a few moves at a time.
@@ -228,5 +244,22 @@ mod tests {
         let dead: serde_json::Value = serde_json::from_str(&dead).unwrap();
         assert_eq!(dead["event"]["n"], 1);
         assert_eq!(Spool::open(directory.path()).unwrap().waiting(), 0);
+    }
+
+    #[test]
+    fn a_cut_dead_letter_spoils_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        let file = directory.path().join(DEAD_LETTERS);
+        fs::write(&file, "{\"reason\":\"gone\",\"ev").unwrap();
+        spool.bury("{\"n\":1}", "gone").unwrap();
+        spool.bury("{\"n\":2}", "gone").unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let whole: Vec<serde_json::Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        assert_eq!(whole.len(), 2, "{text}");
+        assert_eq!(whole[1]["event"]["n"], 2);
     }
 }
