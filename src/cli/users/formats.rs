@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
-use time::{Date, Duration};
+use time::Date;
 
 use super::{Format, Found, Line, Secret};
+
+/// The first of January 1970 as a Julian day.
+const EPOCH: i32 = 2_440_588;
 
 impl Default for Secret {
     fn default() -> Self {
@@ -12,9 +15,16 @@ impl Default for Secret {
     }
 }
 
+/// Most of what a users file takes: sessions, bytes a second, bytes and files of a quota.
+const COUNT: u64 = 1_000_000;
+const RATE: u64 = 1 << 50;
+const QUOTA: u64 = 1 << 60;
+
 /// Every user of a file.
 pub(super) fn read(format: Format, text: &str) -> Vec<Line> {
+    // What Windows editors put before the first name.
     let lines = text
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line.trim_end_matches('\r')))
@@ -104,17 +114,14 @@ fn shadow(fields: &[&str]) -> Result<Found, String> {
         enabled,
         ..Found::default()
     };
-    if let Ok(days) = expire.parse::<i64>() {
+    if !expire.is_empty() {
         // The day itself is no longer valid there; here a date is the last valid day.
-        let last = Date::from_ordinal_date(1970, 1)
-            .ok()
-            .and_then(|date| date.checked_add(Duration::days(days - 1)));
-        match last {
-            Some(date) => found.more.push(format!("expires: \"{date}\"")),
-            None => found
-                .notes
-                .push("its date of expiry cannot be read".to_owned()),
-        }
+        let days = expire.parse::<i32>().ok();
+        let last = days
+            .and_then(|days| Date::from_julian_day(EPOCH.checked_add(days)?.checked_sub(1)?).ok())
+            .filter(|date| (0..=9999).contains(&date.year()));
+        let last = last.ok_or("its date of expiry cannot be read")?;
+        found.more.push(format!("expires: \"{last}\""));
     }
     Ok(found)
 }
@@ -133,28 +140,31 @@ fn htpasswd(fields: &[&str]) -> Result<Found, String> {
     })
 }
 
-/// A name on one line, a password or a hash on the next.
+/// A name on one line, a password or a hash on the next. With an odd line out nobody knows which are which:
+/// a user might get a name for a password, and a remark might show a password as a name.
 fn pairs<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<Line> {
-    let mut found = Vec::new();
-    let mut lines = lines;
-    while let Some((number, name)) = lines.next() {
-        let line = match lines.next() {
-            None => Err((name.to_owned(), "no password follows".to_owned())),
+    let lines: Vec<_> = lines.collect();
+    let (pairs, rest) = lines.as_chunks::<2>();
+    if let [(number, _)] = rest {
+        let reason = "a name or a password is missing somewhere above or here, so that names cannot be told from passwords: no user is taken";
+        return vec![(*number, Err((String::new(), reason.to_owned())))];
+    }
+    let pair = |[(number, name), (_, secret)]: &[(usize, &str); 2]| {
+        let secret = if secret.starts_with('$') {
             // What pam_userdb has with `crypt=crypt`.
-            Some((_, secret)) if secret.starts_with('$') => {
-                Ok(Secret::Hash(secret.trim().to_owned()))
-            }
-            Some((_, secret)) => Ok(Secret::Clear(secret.to_owned())),
+            Secret::Hash(secret.trim().to_owned())
+        } else {
+            Secret::Clear((*secret).to_owned())
         };
-        let line = line.map(|secret| Found {
+        let found = Found {
             name: name.trim().to_owned(),
             secret,
             enabled: true,
             ..Found::default()
-        });
-        found.push((number, line));
-    }
-    found
+        };
+        (*number, Ok(found))
+    };
+    pairs.iter().map(pair).collect()
 }
 
 /// Pure-FTPd's eighteen fields.
@@ -171,7 +181,18 @@ fn puredb(fields: &[&str]) -> Result<Found, String> {
         enabled,
         ..Found::default()
     };
-    let positive = |index: usize| field(index).parse::<u64>().ok().filter(|value| *value > 0);
+    for (index, most) in [(10, COUNT), (6, RATE), (7, RATE), (11, QUOTA), (12, QUOTA)] {
+        let text = field(index).trim();
+        if !text.is_empty() && text.parse::<u64>().ok().is_none_or(|value| value > most) {
+            return Err(format!(
+                "its limit {text:?} cannot be one: expected 0 to {most}"
+            ));
+        }
+    }
+    let positive = |index: usize| {
+        let value = field(index).trim().parse::<u64>().ok();
+        value.filter(|value| *value > 0)
+    };
     let mut limits = String::new();
     for (key, index) in [
         ("sessions", 10),

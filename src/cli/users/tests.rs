@@ -106,6 +106,34 @@ fn shadow_gives_expiry_and_locks() {
     );
 }
 
+/// Whatever a line holds, the others are taken, and what is printed can be loaded.
+#[test]
+fn odd_lines_spoil_no_others() {
+    let text = format!(
+        "\u{feff}anna:{SHA512}:19000:0:99999:7:::\n\
+         bert:{SHA512}:19000:0:99999:7::999999999999999999:\n\
+         carl:{SHA512}:19000:0:99999:7::-9223372036854775808:\n\
+         dora:{SHA512}:19000:0:99999:7::2932898:\n\
+         emil:{SHA512}:19000:0:99999:7::soon:\n\
+         frida:{SHA512}:19000:0:99999:7::0:\n"
+    );
+    let (yaml, remarks) = import(Format::Shadow, &text, None);
+    let users = load(&yaml);
+    assert!(users.knows("anna") && users.knows("frida"), "{yaml}");
+    assert_eq!(users.len(), 2, "who may be closed is not let in: {yaml}");
+    assert_remarks(&remarks, &["its date of expiry cannot be read"; 4]);
+    let line = |name: &str, sessions: &str, bytes: &str| {
+        format!("{name}:{SHA512}:1:1::/srv/ftp/{name}/./:0:0:0:0:{sessions}:0:{bytes}:::::\n")
+    };
+    let text = line("anna", "5", "0")
+        + &line("bert", "5000000000", "")
+        + &line("carl", "", "9999999999999999999")
+        + &line("dora", "many", "");
+    let (yaml, remarks) = import(Format::Puredb, &text, None);
+    assert_eq!(load(&yaml).len(), 1, "{yaml}");
+    assert_remarks(&remarks, &["its limit"; 3]);
+}
+
 #[test]
 fn htpasswd_gives_every_kind_but_the_lost_ones() {
     let text = "anna:$apr1$ab$fGW6NJ7kMZj/0UCz7DMr/.\n\
@@ -122,13 +150,17 @@ fn htpasswd_gives_every_kind_but_the_lost_ones() {
 
 #[test]
 fn vsftpd_gives_hashes_for_passwords_in_the_clear() {
-    let text = format!("anna\nsecret: one\n\nbert\n{SHA512}\ncarl\n");
+    let text = format!("anna\nsecret: one\n\nbert\n{SHA512}\n");
     let (yaml, remarks) = import(Format::Vsftpd, &text, None);
     assert!(!yaml.contains("secret"), "{yaml}");
     let users = load(&yaml);
     assert!(users.verify("anna", "secret: one", &[]).is_some());
     assert!(users.verify("bert", "pässword", &[]).is_some());
-    assert_remarks(&remarks, &["f:6: \"carl\": no password follows"]);
+    assert_remarks(&remarks, &[]);
+    // A line too many anywhere makes passwords of names and names of passwords.
+    let (yaml, remarks) = import(Format::Vsftpd, "# users\nanna\nsecret\nbert\nhu/sh\n", None);
+    assert_eq!(load(&yaml).len(), 0);
+    assert_remarks(&remarks, &["f:5: \"\": a name or a password is missing"]);
 }
 
 #[test]
