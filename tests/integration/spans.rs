@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::json;
 
-use crate::harness::{Raw, Receiver, Server, Store, http_get, until};
+use crate::harness::{Raw, Receiver, Server, Store, http_get, until, write_certificates};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -163,4 +163,45 @@ fn collector_that_is_away_disturbs_nobody() {
     store.assert_holds(&[("alice/one", b"first"), ("alice/two", b"second")]);
     let log = server.log().join("\n");
     assert!(log.contains("spans are lost"), "{log}");
+}
+
+/// Over TLS to a collector of an authority of one's own; to nobody who cannot prove who it is.
+#[test]
+fn spans_and_credentials_go_only_to_a_collector_that_is_believed() {
+    let store = Store::local();
+    let [own, strange] = [(); 2].map(|()| tempfile::TempDir::new().unwrap());
+    for directory in [&own, &strange] {
+        write_certificates(directory.path());
+    }
+    let receiver = Receiver::with_tls(Some(200), own.path());
+    let server = |ca_file: Option<&tempfile::TempDir>| {
+        let mut otlp =
+            json!({"endpoint": receiver.url(), "headers": {"X-Key": "of-the-collector"}});
+        if let Some(directory) = ca_file {
+            otlp["ca_file"] = json!(directory.path().join("ca.pem"));
+        }
+        Server::with(&store)
+            .set("/telemetry", json!({"otlp": otlp}))
+            .start()
+    };
+    for ca_file in [None, Some(&strange)] {
+        let server = server(ca_file);
+        Raw::explicit(&server).expect("QUIT", 221);
+        until(PATIENCE, "spans are counted as dropped", || {
+            let dropped = server.metric("causeway_otlp_spans_total", &["outcome=\"dropped\""]);
+            (dropped >= 1.0).then_some(()).ok_or(dropped.to_string())
+        });
+        let log = server.log().join("\n");
+        assert!(log.contains("certificate"), "{log}");
+        assert!(!log.contains("of-the-collector"));
+        assert!(receiver.requests().is_empty());
+    }
+    let server = server(Some(&own));
+    Raw::explicit(&server).expect("QUIT", 221);
+    until(PATIENCE, "the collector has them", || {
+        let spans = spans(&receiver);
+        let found = spans.iter().any(|span| span.name == "connection");
+        found.then_some(()).ok_or_else(|| format!("{spans:?}"))
+    });
+    assert_eq!(receiver.requests()[0].headers["x-key"], "of-the-collector");
 }

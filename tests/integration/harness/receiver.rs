@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +13,18 @@ use std::{
     time::Duration,
 };
 
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+/// A client that says nothing for so long is gone.
+const SOON: Duration = Duration::from_secs(10);
+
 /// Listens on loopback until it is dropped.
 pub(crate) struct Receiver {
+    scheme: &'static str,
     address: SocketAddr,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -39,21 +50,48 @@ pub(crate) struct Request {
 impl Receiver {
     /// Answers everything with `answer`; `None` hangs up.
     pub(crate) fn start(answer: Option<u16>) -> Self {
+        Self::listen(answer, None)
+    }
+
+    /// The same over TLS, with `cert.pem` and `key.pem` of a directory.
+    pub(crate) fn with_tls(answer: Option<u16>, directory: &Path) -> Self {
+        let certificate = CertificateDer::from_pem_file(directory.join("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(directory.join("key.pem")).unwrap();
+        let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self::listen(answer, Some(Arc::new(config)))
+    }
+
+    fn listen(answer: Option<u16>, tls: Option<Arc<ServerConfig>>) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         *shared.answer.lock().unwrap() = answer;
         let served = Arc::clone(&shared);
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let thread = thread::spawn(move || {
             for stream in socket.incoming() {
                 if served.ends.load(Ordering::SeqCst) {
                     return;
                 }
+                let stream = stream.unwrap();
+                stream.set_read_timeout(Some(SOON)).unwrap();
                 // A client that gives up half way is no matter.
-                let _ = serve(&stream.unwrap(), &served);
+                let _ = match &tls {
+                    None => serve(stream, &served),
+                    Some(config) => {
+                        let session = ServerConnection::new(Arc::clone(config)).unwrap();
+                        serve(StreamOwned::new(session, stream), &served)
+                    }
+                };
             }
         });
         Self {
+            scheme,
             address,
             shared,
             thread: Some(thread),
@@ -61,7 +99,7 @@ impl Receiver {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("{}://{}/hook", self.scheme, self.address)
     }
 
     /// From now on.
@@ -75,8 +113,7 @@ impl Receiver {
     }
 }
 
-fn serve(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+fn serve(stream: impl Read + Write, shared: &Shared) -> std::io::Result<()> {
     let Some(status) = *shared.answer.lock().unwrap() else {
         return Ok(());
     };
@@ -105,10 +142,12 @@ fn serve(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         };
         shared.requests.lock().unwrap().push(request);
     }
+    let mut stream = reader.into_inner();
     write!(
         stream,
         "HTTP/1.1 {status} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
+    )?;
+    stream.flush()
 }
 
 impl Drop for Receiver {
