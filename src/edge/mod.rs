@@ -65,6 +65,7 @@ pub use self::{
     usage::Usage,
 };
 pub(crate) use self::{
+    network::canonical,
     pace::Buckets,
     passive::{accept_waiting, listen_with_backlog},
 };

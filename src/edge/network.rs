@@ -1,6 +1,9 @@
 //! [`Network`]: what stands between one listener's clients and its sockets.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
@@ -26,6 +29,14 @@ pub struct Network {
     strangers: Counter,
     listener: String,
     metrics: Arc<Metrics>,
+}
+
+/// `::ffff:a.b.c.d`, as a socket of both families has it, is the IPv4 address it carries.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
 }
 
 impl Network {

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
+use super::network::canonical;
 use crate::{
     config,
     observe::metrics::{Metrics, ProxyHeaderLabels},
@@ -224,8 +225,6 @@ fn parse(header: &[u8]) -> Result<Option<Arrival>, HeaderError> {
     if addresses.protocol != Protocol::Stream {
         return Err(HeaderError::Malformed);
     }
-    let canonical =
-        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
     Ok(Some(Arrival {
         peer: canonical(addresses.source),
         destination: Some(canonical(addresses.destination)),

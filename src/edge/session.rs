@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroU64,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -16,6 +16,7 @@ use super::{
     command::{ChecksumAlgorithm, MarkerEffect},
     learn::{Learned, Quirk},
     line::LineEvent,
+    network::canonical,
     pace::{Buckets, Pacing},
     passive::{EarlyTls, Holder, PassivePort, Reached},
     registry::Visit,
@@ -179,7 +180,7 @@ impl Session {
             peer: arrival.peer,
             visit,
             spans,
-            local,
+            local: canonical(local),
             destination: arrival.destination,
             exchange,
             login: Arc::new(login),
@@ -247,14 +248,16 @@ impl Session {
 
     /// Where passive ports listen: where the control connection arrived, as routes and firewalls
     /// know it. Clients that reach us past the balancer may arrive anywhere.
-    pub(super) fn passive_address(&self) -> IpAddr {
+    ///
+    /// With the interface of a link-local address, and a port that means nothing.
+    pub(super) fn passive_address(&self) -> SocketAddr {
         if self.destination.is_none() || self.door.network.data_is_proxied() {
-            return self.local.ip();
+            return self.local;
         }
         if self.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
+            (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
-            Ipv6Addr::UNSPECIFIED.into()
+            (Ipv6Addr::UNSPECIFIED, 0).into()
         }
     }
 

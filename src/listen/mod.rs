@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     config::{Listener, Mode},
-    edge::{self, Arrival, Current, Door, Shared, accept_waiting, listen_with_backlog},
+    edge::{self, Arrival, Current, Door, Shared, accept_waiting, canonical, listen_with_backlog},
     observe::metrics,
 };
 
@@ -124,6 +124,8 @@ impl Listening {
     }
 
     fn enter(&self, stream: TcpStream, peer: SocketAddr, current: &Current) {
+        // A socket from systemd may be one of both families.
+        let peer = canonical(peer);
         let serving = current.load();
         // A reload never takes a listener away.
         if let Some(door) = serving.door(&self.name) {

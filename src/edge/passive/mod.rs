@@ -98,12 +98,12 @@ pub(super) enum PassiveError {
 }
 
 impl PassivePort {
-    /// Listens on `local` for one connection that `gate` lets in; `holder` pays for the port. With
-    /// `early` a client that wants its handshake before its command gets it.
+    /// Listens on the address of `local`, whatever its port, for one connection that `gate` lets in;
+    /// `holder` pays for the port. With `early` a client that wants its handshake before its command gets it.
     pub(super) fn open(
         pool: &PortPool,
         holder: Holder,
-        local: IpAddr,
+        mut local: SocketAddr,
         gate: Gate,
         early: Option<EarlyTls>,
         tasks: &TaskTracker,
@@ -113,7 +113,8 @@ impl PassivePort {
         let mut refused = Vec::new();
         while refused.len() < BIND_ATTEMPTS {
             let lease = pool.take().ok_or(PassiveError::Exhausted)?;
-            match listen(SocketAddr::new(local, lease.port)) {
+            local.set_port(lease.port);
+            match listen(local) {
                 Ok(listener) => {
                     let address = listener.local_addr()?;
                     let (report, arrival) = watch::channel(Arrival::Awaited);
@@ -333,6 +334,7 @@ mod tests {
     use super::{pool::tests::pool, *};
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const ADDRESS: SocketAddr = SocketAddr::new(LOCAL, 0);
 
     fn open(
         pool: &PortPool,
@@ -345,7 +347,7 @@ mod tests {
             header: None,
             strangers: Counter::default(),
         };
-        PassivePort::open(pool, Holder::Address(LOCAL), LOCAL, gate, None, tasks)
+        PassivePort::open(pool, Holder::Address(LOCAL), ADDRESS, gate, None, tasks)
     }
 
     #[tokio::test]
