@@ -217,17 +217,13 @@ async fn converse(mut control: Control, mut session: Session) {
     let ended = loop {
         // Before what is queued: a client that sends commands ahead must not stay for them.
         if session.visit.is_kicked() {
-            let _ = control.send(&kicked()).await;
-            break End::Said;
+            break bid_farewell(&mut session, &mut control, &kicked()).await;
         }
         let incoming = match session.queue.pop_front() {
             Some(event) => Incoming::Line(event),
             None => match wait(&mut control, &session).await {
                 Ok(incoming) => incoming,
-                Err(farewell) => {
-                    let _ = control.send(&farewell).await;
-                    break End::Said;
-                }
+                Err(farewell) => break bid_farewell(&mut session, &mut control, &farewell).await,
             },
         };
         let line = match incoming {
@@ -244,15 +240,12 @@ async fn converse(mut control: Control, mut session: Session) {
                 continue;
             }
             Incoming::Line(LineEvent::Close) => {
-                let _ = control
-                    .send(&Reply::new(421, "Line too long, closing"))
-                    .await;
-                break End::Said;
+                let farewell = Reply::new(421, "Line too long, closing");
+                break bid_farewell(&mut session, &mut control, &farewell).await;
             }
         };
         if session.is_over() {
-            let _ = control.send(&term::over()).await;
-            break End::Said;
+            break bid_farewell(&mut session, &mut control, &term::over()).await;
         }
         match take(&mut session, control, &line).await {
             Ok(same) => control = same,
@@ -274,6 +267,15 @@ async fn converse(mut control: Control, mut session: Session) {
 
 /// Waits for a line; the farewell if a deadline or the drain comes first.
 async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Reply> {
+/// Sends the last reply.
+async fn bid_farewell(session: &mut Session, control: &mut Control, reply: &Reply) -> End {
+    session.leave();
+    match control.send(reply).await {
+        Ok(()) => End::Said,
+        Err(_) => End::Gone,
+    }
+}
+
     let (deadline, farewell) = session.deadline();
     tokio::select! {
         biased;
@@ -336,10 +338,9 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
                 session.strange_commands += 1;
                 if session.strange_commands >= STRANGE_COMMANDS {
                     tracing::warn!("no FTP client: closed after unknown commands before login");
-                    let _ = control
-                        .send(&Reply::new(421, "Too many unknown commands"))
-                        .await;
-                    return Err((End::Said, Some(control)));
+                    let farewell = Reply::new(421, "Too many unknown commands");
+                    let end = bid_farewell(session, &mut control, &farewell).await;
+                    return Err((end, Some(control)));
                 }
             }
             return match control.send(&reply).await {
@@ -355,10 +356,8 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
     session.visit.note_command(verb);
     if comes_too_late(session, &command) {
         session.count(verb, 421);
-        return match control.send(&shutting_down()).await {
-            Ok(()) => Err((End::Said, Some(control))),
-            Err(_) => Err((End::Gone, None)),
-        };
+        let end = bid_farewell(session, &mut control, &shutting_down()).await;
+        return Err((end, Some(control)));
     }
     let span = session.spans.command(verb);
     let outcome = dialogue::carry_out(session, &mut control, command)
@@ -391,10 +390,8 @@ async fn take(session: &mut Session, mut control: Control, line: &[u8]) -> Resul
         }
         Next::Farewell(reply) => {
             session.count(verb, reply.code());
-            return match control.send(&reply).await {
-                Ok(()) => Err((End::Said, Some(control))),
-                Err(_) => Err((End::Gone, None)),
-            };
+            let end = bid_farewell(session, &mut control, &reply).await;
+            return Err((end, Some(control)));
         }
         Next::Gone => return Err((End::Gone, None)),
     };

@@ -386,6 +386,14 @@ impl Session {
         true
     }
 
+    /// Gives up what the session has of its user's: who has heard goodbye may come again at once, although
+    /// the connection takes a moment more to end.
+    pub(super) fn leave(&mut self) {
+        self.seat = None;
+        self.shared_seat = None;
+        self.passive = None;
+    }
+
     /// How fast data connections of this session may be.
     pub(super) fn pacing(&self) -> Pacing {
         self.pacing.clone()

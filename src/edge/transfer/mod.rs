@@ -63,7 +63,7 @@ pub(super) async fn run(
     let verb = command.verb();
     // Listings are short and tell a client what to do next: they have no bound.
     let is_file = !matches!(verb, "LIST" | "NLST" | "MLSD");
-    let _place = match is_file.then(|| session.begin_transfer()).transpose() {
+    let place = match is_file.then(|| session.begin_transfer()).transpose() {
         Ok(place) => place,
         Err(reply) => return Next::Answer(reply),
     };
@@ -85,7 +85,7 @@ pub(super) async fn run(
     let progress = Arc::new(Progress::new(hashes));
     let expected = prepared.expected;
     // Until the outcome is in the log.
-    let _shown = session.visit.show(Running::new(
+    let shown = session.visit.show(Running::new(
         verb,
         path.as_str(),
         direction,
@@ -118,6 +118,8 @@ pub(super) async fn run(
         });
         let text = format!("File stored, but not announced: send it again (ref {reference})");
         reply = Reply::new(code, text);
+    // Another session of the user may begin the next transfer with the reply.
+    drop((place, shown));
     }
     if gone || control.send(&reply).await.is_err() {
         return Next::Gone;
