@@ -230,6 +230,8 @@ async fn converse(mut control: Control, mut session: Session) {
             Incoming::Closed => break End::Gone,
             Incoming::Line(LineEvent::Line(line)) => line,
             Incoming::Line(LineEvent::TooLong) => {
+                // What it was meant for is not known: no other command may take it.
+                session.forget_pending();
                 if control
                     .send(&Reply::new(500, "Line too long"))
                     .await
@@ -265,8 +267,6 @@ async fn converse(mut control: Control, mut session: Session) {
     }
 }
 
-/// Waits for a line; the farewell if a deadline or the drain comes first.
-async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Reply> {
 /// Sends the last reply.
 async fn bid_farewell(session: &mut Session, control: &mut Control, reply: &Reply) -> End {
     session.leave();
@@ -276,6 +276,8 @@ async fn bid_farewell(session: &mut Session, control: &mut Control, reply: &Repl
     }
 }
 
+/// Waits for a line; the farewell if a deadline or the drain comes first.
+async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Reply> {
     let (deadline, farewell) = session.deadline();
     tokio::select! {
         biased;
@@ -472,6 +474,11 @@ async fn downgrade(
 ) -> Result<Control, Ended> {
     control.send(reply).await.map_err(|_| (End::Gone, None))?;
     session.last_command = Instant::now();
+    // As those that were not read yet: they were meant to be secret.
+    if !session.queue.is_empty() {
+        tracing::info!("session ended, commands came under TLS behind CCC");
+        return Err((End::Gone, None));
+    }
     match control.leave_tls(session.shared.timeouts.reply).await {
         Ok(control) => {
             session.end_tls();
