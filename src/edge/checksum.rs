@@ -2,26 +2,21 @@
 //! with the file, or computed by reading it
 //! (draft-bryan-ftpext-hash, draft-twine-ftpmd5, CONFORMANCE I11, I12).
 //!
-//! Bounded in bytes by `limits.checksum_bytes` and in time by the commit deadline: like a commit, it
-//! is long work behind one command, during which the client is heard (`hear`). None of these digests guards anything against an attacker.
-
-use std::time::Duration;
+//! Bounded in bytes by `limits.checksum_bytes` and in time as all long work behind one command, during
+//! which the client is heard (`hear`). None of these digests guards anything against an attacker.
 
 use futures_util::StreamExt;
-use tokio::time::timeout;
 
 use super::{
     command::{ChecksumAlgorithm, ChecksumRange, Command},
     files::{Answer, Stop, report, resolve, view},
+    hear::bounded,
     reply::Reply,
     session::{Next, Session},
 };
 use crate::{
     access::VirtualPath,
-    store::{
-        ErrorKind, Hasher, StoreError, View,
-        transfer::{CancelReason, Failure},
-    },
+    store::{ErrorKind, Hasher, StoreError, View, transfer::Failure},
 };
 
 /// Bytes hashed between two looks at other tasks: well below a millisecond of work.
@@ -107,14 +102,8 @@ async fn digest(
     let path = resolve(session, argument)?;
     let view = view(session)?;
     let most = session.shared.limits.checksum_bytes;
-    let deadline = session.shared.timeouts.commit;
     let read = read(view, &path, algorithm, span, most);
-    let found = tokio::select! {
-        biased;
-        () = session.shared.drain.expired() => Err(Trouble::Failed(Failure::Cancelled(CancelReason::Shutdown))),
-        () = session.visit.kicked() => Err(Trouble::Failed(Failure::Cancelled(CancelReason::Kicked))),
-        found = within(deadline, read) => found,
-    };
+    let found = bounded(session, "checksum", read).await;
     found.map_err(|trouble| match trouble {
         Trouble::TooLarge => Stop::Refused(Reply::new(550, "Too many bytes for a checksum")),
         Trouble::Failed(failure) => Stop::Refused(report(&session.visit, verb, &path, &failure)),
@@ -131,18 +120,6 @@ enum Trouble {
 impl<F: Into<Failure>> From<F> for Trouble {
     fn from(failure: F) -> Self {
         Self::Failed(failure.into())
-    }
-}
-
-async fn within(
-    deadline: Duration,
-    read: impl Future<Output = Result<Found, Trouble>>,
-) -> Result<Found, Trouble> {
-    match timeout(deadline, read).await {
-        Ok(found) => found,
-        Err(elapsed) => {
-            Err(StoreError::with_source(ErrorKind::Unavailable, "checksum", elapsed).into())
-        }
     }
 }
 

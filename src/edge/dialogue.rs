@@ -103,10 +103,11 @@ pub(super) async fn carry_out(
             session.range = (first <= last).then_some((first, last));
             answer(350, "Range noted for HASH")
         }
-        // Reads up to `limits.checksum_bytes`: the client is heard meanwhile.
-        Command::Hash(_) | Command::Checksum { .. } => {
+        // Reads up to `limits.checksum_bytes`, or all the names that a pattern does not match: the client
+        // is heard meanwhile.
+        Command::Hash(_) | Command::Checksum { .. } | Command::Stat(_) => {
             let mut queue = std::mem::take(&mut session.queue);
-            let work = checksum::carry_out(session, command, range);
+            let work = long(session, command, range);
             let next = while_heard(control, &mut queue, work).await;
             session.queue = queue;
             next
@@ -115,6 +116,14 @@ pub(super) async fn carry_out(
             metadata::carry_out(session, command).await
         }
         file => files::carry_out(session, file, markers.rename_source).await,
+    }
+}
+
+/// What takes long without a data connection.
+async fn long(session: &Session, command: Command, range: Option<(u64, u64)>) -> Next {
+    match command {
+        Command::Stat(argument) => files::status(session, argument).await,
+        checksum => checksum::carry_out(session, checksum, range).await,
     }
 }
 

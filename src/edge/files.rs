@@ -1,8 +1,11 @@
 //! File commands that need no data connection: through the engine, answered from what the storage
 //! backend really saw.
 
+use futures_util::StreamExt;
+
 use super::{
     command::Command,
+    hear::bounded,
     listing, metadata,
     registry::{Presence, Reference, What},
     reply::{Reply, quote},
@@ -12,12 +15,13 @@ use super::{
 };
 use crate::{
     access::{PathError, VirtualPath},
+    config::ListStyle,
     engine::{EngineError, Order},
     observe::record::{Kind as DeedKind, Outcome as Deed},
     store::{
         Kind, Stat, View,
         exchange::{Intent, Outcome, Work},
-        listing::{mdtm, mlsx_line},
+        listing::{Pattern, mdtm, mlsx_line},
         transfer::Failure,
     },
 };
@@ -31,7 +35,11 @@ pub(super) async fn carry_out(
     command: Command,
     rename_source: Option<VirtualPath>,
 ) -> Next {
-    match try_carry_out(session, command, rename_source).await {
+    next(try_carry_out(session, command, rename_source).await)
+}
+
+fn next(answer: Answer) -> Next {
+    match answer {
         Ok(reply) | Err(Stop::Refused(reply)) => Next::Answer(reply),
         Err(Stop::Engine(error)) => lost_engine(&error),
     }
@@ -117,7 +125,6 @@ async fn try_carry_out(
             let row = facts_row(session, &path, path.as_str(), &stat)?;
             Ok(Reply::multi_line(250, ["Listing", &row], "End"))
         }
-        Command::Stat(argument) => status_of(session, argument).await,
         // The dialogue sends nothing else here; an honest answer if it ever did.
         other => Ok(Reply::new(
             502,
@@ -161,22 +168,31 @@ async fn modified(session: &mut Session, argument: &str) -> Answer {
     })
 }
 
-/// STAT path: the LIST lines over the control connection.
-async fn status_of(session: &Session, argument: Option<String>) -> Answer {
-    use futures_util::StreamExt;
+/// Answers `STAT path`: the LIST lines over the control connection.
+pub(super) async fn status(session: &Session, argument: Option<String>) -> Next {
+    next(status_of(session, argument).await)
+}
 
+async fn status_of(session: &Session, argument: Option<String>) -> Answer {
     let pattern = listing::pattern(argument.as_deref());
     let path = resolve_or_here(session, argument)?;
-    let view = view(session)?;
-    let refused = |failure: Failure| Stop::Refused(report(&session.visit, "STAT", &path, &failure));
-    let (now, style) = (std::time::SystemTime::now(), session.profile.list);
-    let mut selection = listing::select(view, &path, pattern)
-        .await
-        .map_err(refused)?;
+    let rows = status_rows(view(session)?, &path, pattern, session.profile.list);
+    let listed = bounded(session, "list", rows).await;
+    listed.map_err(|failure| Stop::Refused(report(&session.visit, "STAT", &path, &failure)))
+}
+
+async fn status_rows(
+    view: &View,
+    path: &VirtualPath,
+    pattern: Option<Pattern>,
+    style: ListStyle,
+) -> Result<Reply, Failure> {
+    let now = std::time::SystemTime::now();
+    let mut selection = listing::select(view, path, pattern).await?;
     let code = if selection.is_file { 213 } else { 212 };
     let mut rows = vec!["Status:".to_owned()];
     while let Some(entry) = selection.entries.next().await {
-        let entry = entry.map_err(|error| refused(error.into()))?;
+        let entry = entry?;
         rows.push(crate::store::listing::list_line(&entry, now, style));
         if rows.len() > STATUS_ROWS {
             return Ok(Reply::multi_line(

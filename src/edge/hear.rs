@@ -5,15 +5,25 @@
 
 use std::{collections::VecDeque, future::Future};
 
+use tokio::time::timeout;
+
 use super::{
     QUEUED_COMMANDS,
     command::{self, Command},
     control::{Control, Incoming},
     line::LineEvent,
+    registry::Visit,
     reply::Reply,
-    session::Next,
+    session::{Next, Session},
+    term::Term,
 };
-use crate::store::transfer::Progress;
+use crate::{
+    shutdown::Drain,
+    store::{
+        ErrorKind, StoreError,
+        transfer::{CancelReason, Failure, Progress},
+    },
+};
 
 /// What the client said during a transfer.
 pub(super) enum Heard {
@@ -74,6 +84,38 @@ pub(super) async fn while_heard(
             }
             Incoming::Line(event) => queue.push_back(event),
         }
+    }
+}
+
+/// Work without a data connection that may take long: it ends with the server, the session or the
+/// account's time, and at the latest with the deadline of a commit.
+pub(super) async fn bounded<T, E: From<Failure>>(
+    session: &Session,
+    operation: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let shared = &session.shared;
+    let work = timeout(shared.timeouts.commit, work);
+    let done = tokio::select! {
+        biased;
+        reason = stopped(&shared.drain, &session.visit, session.term) => {
+            return Err(Failure::Cancelled(reason).into());
+        }
+        done = work => done,
+    };
+    done.unwrap_or_else(|elapsed| {
+        let error = StoreError::with_source(ErrorKind::Unavailable, operation, elapsed);
+        Err(Failure::Store(error).into())
+    })
+}
+
+/// Completes when long work is to end, whatever its client wants.
+pub(super) async fn stopped(drain: &Drain, visit: &Visit, term: Option<Term>) -> CancelReason {
+    tokio::select! {
+        biased;
+        () = drain.expired() => CancelReason::Shutdown,
+        () = visit.kicked() => CancelReason::Kicked,
+        () = Term::overstayed(term) => CancelReason::Overstayed,
     }
 }
 
