@@ -31,6 +31,9 @@ const READ_BYTES: usize = 4 << 10;
 /// last reply into a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long bytes that the kernel has may take to become a line.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// First bytes of TLS records (RFC 8446 §5.1); a verb begins with a letter.
 const RECORD_TYPES: std::ops::RangeInclusive<u8> = 0x14..=0x18;
 
@@ -128,6 +131,20 @@ impl Control {
                 Ok(_) => {}
             }
         }
+    }
+
+    /// The next line, or the end, where it is here already; asks the kernel itself, of which tokio
+    /// learns a moment later.
+    pub(super) async fn next_if_here(&mut self) -> Option<Incoming> {
+        let socket = match &self.stream {
+            Stream::Clear(stream) => stream,
+            Stream::Encrypted(stream) => stream.get_ref().0,
+        };
+        if self.unread.is_empty() && !has_spoken(socket) {
+            return None;
+        }
+        // What is here may be less than a line, or a record.
+        timeout(MOMENT, self.next()).await.ok()
     }
 
     async fn read(&mut self) -> io::Result<usize> {

@@ -9,13 +9,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
     pace::Pacing,
@@ -42,6 +44,8 @@ pub(super) struct DataPlan {
     pub connect: Duration,
     /// Wait for the TLS handshake.
     pub handshake: Duration,
+    /// Longest time in which the client takes nothing of what was sent.
+    pub stall: Duration,
     /// How fast.
     pub pacing: Pacing,
 }
@@ -139,6 +143,15 @@ pub(super) async fn establish(
 }
 
 impl Parked {
+    /// The socket beneath; `None` where there is none any more.
+    fn socket(&self) -> Option<SockRef<'_>> {
+        match self {
+            Self::Untouched(stream) => Some(SockRef::from(stream)),
+            Self::Secured(Ok(secured)) => Some(SockRef::from(secured.0.get_ref().0)),
+            Self::Secured(Err(_)) => None,
+        }
+    }
+
     fn has_spoken(&self) -> bool {
         match self {
             Self::Untouched(stream) => has_spoken(stream),
@@ -150,7 +163,7 @@ impl Parked {
 /// Whether bytes wait to be read. Asks the kernel itself: tokio learns of bytes a moment later.
 pub(super) fn has_spoken(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
-    matches!(socket2::SockRef::from(stream).peek(&mut byte), Ok(1))
+    matches!(SockRef::from(stream).peek(&mut byte), Ok(1))
 }
 
 /// From a connection to a wire.
@@ -158,6 +171,13 @@ async fn begin(
     parked: Parked,
     plan: &DataPlan,
 ) -> Result<(Box<dyn Wire>, Option<Handshake>), DataError> {
+    if plan.flow == Flow::ToClient {
+        // Only the kernel knows what the client has taken. A connection that is gone by now says so
+        // at its first byte.
+        let _ = parked
+            .socket()
+            .map(|socket| socket.set_tcp_user_timeout(Some(plan.stall)));
+    }
     let (stream, handshake) = match (parked, &plan.tls) {
         (Parked::Untouched(stream), None) => {
             return Ok((plan.pacing.hold(Box::new(stream)), None));
@@ -205,6 +225,16 @@ async fn begins_with_tls(stream: &TcpStream, plan: &DataPlan) -> Result<bool, Da
 /// A reset stays an error.
 #[derive(Debug)]
 struct FinIsEnd<S>(S);
+
+impl Wire for TcpStream {}
+
+impl Wire for TlsStream<TcpStream> {}
+
+impl<S: Wire> Wire for FinIsEnd<S> {
+    fn held_until(&self) -> Option<Instant> {
+        self.0.held_until()
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for FinIsEnd<S> {
     fn poll_read(

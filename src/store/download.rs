@@ -3,7 +3,7 @@
 //! Owns the pump and its stall deadline. The bytes come as a stream that is already open, so every
 //! failure that can be known early was answered before the `150`.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
@@ -22,6 +22,10 @@ use super::{
 const LISTING_BYTES: usize = 16 << 10;
 /// How long a finished connection waits for the client's end.
 const LINGER: Duration = Duration::from_secs(5);
+/// The kernel takes bytes again when a third of its buffer has gone, which may be a megabyte and more: a
+/// slow link needs longer for it than a stall may last. That no byte moves the kernel itself sees
+/// (`TCP_USER_TIMEOUT`, set by the edge); this many stalls without room are the bound on what it sees.
+const STALLS_WITHOUT_ROOM: u32 = 15;
 
 /// Sends a file and ends the data connection with `close_notify` and FIN.
 pub(super) async fn send_file(
@@ -82,7 +86,7 @@ pub(super) fn linger(mut wire: Box<dyn Wire>, tasks: &TaskTracker) {
     });
 }
 
-/// Writes all of `bytes`; the stall deadline starts anew whenever the client took some.
+/// Writes all of `bytes`; the deadline starts anew whenever the kernel took some.
 async fn send(
     wire: &mut dyn Wire,
     mut bytes: &[u8],
@@ -90,12 +94,12 @@ async fn send(
     stall: Duration,
 ) -> std::result::Result<(), Failure> {
     while !bytes.is_empty() {
-        let taken = timeout(stall, wire.write(bytes))
+        let taken = timeout(stall * STALLS_WITHOUT_ROOM, wire.write(bytes))
             .await
             .map_err(|_| Failure::Stalled(stall))?
-            .map_err(Failure::Broken)?;
+            .map_err(|error| failed(error, stall))?;
         if taken == 0 {
-            return Err(Failure::Broken(std::io::ErrorKind::WriteZero.into()));
+            return Err(Failure::Broken(io::ErrorKind::WriteZero.into()));
         }
         let (gone, rest) = bytes.split_at(taken);
         progress.moved(gone);
@@ -109,8 +113,17 @@ async fn finish(wire: &mut dyn Wire, stall: Duration) -> std::result::Result<(),
         wire.flush().await?;
         wire.shutdown().await
     };
-    timeout(stall, finish)
+    timeout(stall * STALLS_WITHOUT_ROOM, finish)
         .await
         .map_err(|_| Failure::Stalled(stall))?
-        .map_err(Failure::Broken)
+        .map_err(|error| failed(error, stall))
+}
+
+/// `TimedOut` is the kernel's word for a client that took nothing for as long as it may.
+fn failed(error: io::Error, stall: Duration) -> Failure {
+    if error.kind() == io::ErrorKind::TimedOut {
+        Failure::Stalled(stall)
+    } else {
+        Failure::Broken(error)
+    }
 }

@@ -18,9 +18,12 @@ use crate::access::Denied;
 
 /// A data connection, ready for bytes. Reading 0 bytes is the proven end of the client's file:
 /// the edge turns every other end into an error.
-pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug> Wire for T {}
+pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin + std::fmt::Debug {
+    /// Until when it held bytes back itself, so that the client is not to blame: now, if it still does.
+    fn held_until(&self) -> Option<Instant> {
+        None
+    }
+}
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +60,15 @@ pub struct Progress {
     reached: [OnceLock<Instant>; 3],
     reason: OnceLock<CancelReason>,
     cancelled: CancellationToken,
+    /// What an upload waits for between its last byte and its commit.
+    clearance: Option<Clearance>,
+}
+
+/// A question of the store side, and the edge's answer.
+#[derive(Debug, Default)]
+struct Clearance {
+    asked: CancellationToken,
+    given: CancellationToken,
 }
 
 /// Moments of a transfer.
@@ -113,6 +125,47 @@ impl Progress {
         Self {
             hash: hashes.then(hash),
             ..Self::default()
+        }
+    }
+
+    /// With an edge that looks once more whether the client takes its upload back, before it is
+    /// committed.
+    #[must_use]
+    pub fn with_clearance(self) -> Self {
+        Self {
+            clearance: Some(Clearance::default()),
+            ..self
+        }
+    }
+
+    /// Completes when an upload is to be committed; never where nobody asks.
+    pub async fn clearance_asked(&self) {
+        match &self.clearance {
+            Some(clearance) => clearance.asked.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The upload may be committed.
+    pub fn clear(&self) {
+        if let Some(clearance) = &self.clearance {
+            clearance.given.cancel();
+        }
+    }
+
+    /// Waits for [`Self::clear`].
+    ///
+    /// # Errors
+    /// The transfer is to stop.
+    pub(super) async fn cleared(&self) -> Result<(), Failure> {
+        let Some(clearance) = &self.clearance else {
+            return Ok(());
+        };
+        clearance.asked.cancel();
+        tokio::select! {
+            biased;
+            cancelled = self.cancelled() => Err(cancelled),
+            () = clearance.given.cancelled() => Ok(()),
         }
     }
 

@@ -61,7 +61,7 @@ struct Gathered {
 /// Deadlines of a transfer.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Longest time without a byte on the data connection.
+    /// Longest time without a byte on the data connection, while nobody but the client holds it up.
     pub stall: Duration,
     /// Longest wait for the commit.
     pub commit: Duration,
@@ -131,7 +131,19 @@ impl Incoming {
             failed = &mut outcome => return Err(early_end(failed)),
             filled = feed.fill(wire, &mut gathered, progress, deadlines.stall) => filled,
         };
-        let last = match filled {
+        let received = match filled {
+            Ok(last) => {
+                progress.reach(Phase::Received);
+                // Clients that wait for our close_notify before they read the reply (Python's
+                // ssl.unwrap) get it now and not after a slow commit. The file is complete: an error
+                // here is theirs.
+                let _ = timeout(deadlines.stall, wire.shutdown()).await;
+                // An ABOR that was sent before the end may be read after it.
+                progress.cleared().await.map(|()| last)
+            }
+            Err(failure) => Err(failure),
+        };
+        let last = match received {
             Ok(last) => last,
             Err(failure) => {
                 // A client that hears of the end goes on or begins again at once: by then the writer
@@ -142,10 +154,6 @@ impl Incoming {
                 return Err(failure);
             }
         };
-        progress.reach(Phase::Received);
-        // Clients that wait for our close_notify before they read the reply (Python's ssl.unwrap)
-        // get it now and not after a slow commit. The file is complete: an error here is theirs.
-        let _ = timeout(deadlines.stall, wire.shutdown()).await;
         if feed.orders.send(Order::Commit(last)).await.is_err() {
             return Err(early_end(outcome.await));
         }
@@ -236,14 +244,21 @@ impl Reading<'_> {
                 self.allowance.slow_down();
             }
         }
-        let read = match read {
-            Some(read) => read,
-            None => timeout(
-                self.stall.saturating_sub(patience.unwrap_or_default()),
-                self.wire.read_buf(&mut room),
-            )
-            .await
-            .map_err(|_| Failure::Stalled(self.stall))?,
+        let mut left = self.stall.saturating_sub(patience.unwrap_or_default());
+        let read = loop {
+            if let Some(read) = read {
+                break read;
+            }
+            read = timeout(left, self.wire.read_buf(&mut room)).await.ok();
+            if read.is_none() {
+                // The wait for its turn is no stall of the client's.
+                let held = self.wire.held_until();
+                let silent = held.map_or(self.stall, |moment| moment.elapsed());
+                left = self.stall.saturating_sub(silent);
+                if left.is_zero() {
+                    return Err(Failure::Stalled(self.stall));
+                }
+            }
         };
         let read = read.map_err(Failure::from_wire)?;
         self.progress.moved(chunk.newest(read));

@@ -58,6 +58,8 @@ mod hook;
 mod hostile;
 /// Users of other servers, with what those servers' own tools make.
 mod import;
+/// Two features at once.
+mod interplay;
 /// The audit trail and the webhooks.
 mod journal;
 /// Credentials of a cloud's own services.

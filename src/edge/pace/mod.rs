@@ -45,6 +45,8 @@ struct Pace {
     /// Bytes that may move when the time has come.
     reserved: u64,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// When the last wait ended.
+    released: Option<Instant>,
 }
 
 impl Pacing {
@@ -78,6 +80,7 @@ impl Pace {
             allowed: 0,
             reserved: 0,
             waiting: None,
+            released: None,
         }
     }
 
@@ -90,6 +93,7 @@ impl Pace {
             if let Some(waiting) = &mut self.waiting {
                 ready!(waiting.as_mut().poll(context));
                 self.waiting = None;
+                self.released = Some(Instant::now());
                 self.allowed = std::mem::take(&mut self.reserved);
                 continue;
             }
@@ -104,6 +108,13 @@ impl Pace {
             }
         }
         Poll::Ready(usize::try_from(self.allowed).unwrap_or(usize::MAX))
+    }
+
+    fn held_until(&self) -> Option<Instant> {
+        match self.waiting {
+            Some(_) => Some(Instant::now()),
+            None => self.released,
+        }
     }
 
     fn moved(&mut self, bytes: usize) {
@@ -164,6 +175,13 @@ impl AsyncWrite for Paced {
     }
 }
 
+impl Wire for Paced {
+    fn held_until(&self) -> Option<std::time::Instant> {
+        let held = self.reads.held_until().max(self.writes.held_until());
+        held.map(Instant::into_std)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;
@@ -172,6 +190,8 @@ mod tests {
 
     use super::*;
     use crate::config::Rates;
+
+    impl Wire for tokio::io::DuplexStream {}
 
     fn rates(rate: u64) -> Rates {
         Rates {

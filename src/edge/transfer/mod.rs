@@ -24,13 +24,12 @@ use super::{
     data::{DataError, DataPlan, establish},
     dialogue::check_protection,
     files::{Stop, lost_engine},
-    hear::{Heard, hear},
+    hear::{Heard, hear, stopped},
     passive::PassivePort,
-    registry::{Running, Visit, What as Failed},
+    registry::{Running, What as Failed},
     reply::Reply,
     session::{Next, Session},
     spans,
-    term::Term,
     tls::Flow,
     trace::{Tap, What},
 };
@@ -82,7 +81,7 @@ pub(super) async fn run(
     };
     running.get_or_create(&label).inc();
     let hashes = direction != Direction::Listing && session.visit.hashes();
-    let progress = Arc::new(Progress::new(hashes));
+    let progress = Arc::new(Progress::new(hashes).with_clearance());
     let expected = prepared.expected;
     // Until the outcome is in the log.
     let shown = session.visit.show(Running::new(
@@ -118,9 +117,9 @@ pub(super) async fn run(
         });
         let text = format!("File stored, but not announced: send it again (ref {reference})");
         reply = Reply::new(code, text);
+    }
     // Another session of the user may begin the next transfer with the reply.
     drop((place, shown));
-    }
     if gone || control.send(&reply).await.is_err() {
         return Next::Gone;
     }
@@ -145,34 +144,17 @@ async fn attend(
     prepared: Prepared,
     progress: &Arc<Progress>,
 ) -> (Ending, bool, bool) {
-    let (pacing, term) = (session.pacing(), session.term);
+    let opening = Reply::new(150, &prepared.opening);
+    let direction = prepared.source.direction();
+    let (plan, term) = (plan(session, direction), session.term);
     let Session {
         engine,
         exchange,
         shared,
-        door,
         queue,
-        protection,
-        tls,
-        profile,
         visit,
         ..
     } = session;
-    let opening = Reply::new(150, &prepared.opening);
-    let direction = prepared.source.direction();
-    let plan = DataPlan {
-        tls: tls.clone().filter(|_| protection.private),
-        flow: if direction == Direction::Upload {
-            Flow::ToServer
-        } else {
-            Flow::ToClient
-        },
-        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
-        empty_upload: profile.empty_upload,
-        connect: shared.timeouts.data_connect,
-        handshake: shared.timeouts.tls_handshake,
-        pacing,
-    };
     let deadlines = Deadlines {
         stall: shared.timeouts.data_stall,
         commit: shared.timeouts.commit,
@@ -201,9 +183,10 @@ async fn attend(
     );
     let stopped = stopped(&shared.drain, visit, term);
     tokio::pin!(work, stopped);
-    let (mut aborted, mut gone, mut ended) = (false, false, false);
+    let (mut aborted, mut gone, mut ended, mut cleared) = (false, false, false, false);
     let ending = loop {
-        tokio::select! {
+        let listens = !gone && !aborted && queue.len() < QUEUED_COMMANDS;
+        let incoming = tokio::select! {
             biased;
             ending = &mut work => break ending,
             Some(()) = announced.recv() => {
@@ -212,26 +195,43 @@ async fn attend(
                     gone = true;
                     progress.cancel(CancelReason::ControlLost);
                 }
+                continue;
             }
             reason = &mut stopped, if !ended => {
                 ended = true;
                 progress.cancel(reason);
+                continue;
             }
             // After ABOR the end is near: what comes then, a second ABOR too, gets its own reply later.
-            incoming = control.next(), if !gone && !aborted && queue.len() < QUEUED_COMMANDS => {
-                match hear(incoming, queue.is_empty(), direction_label(direction), progress) {
-                    Heard::Answer(reply) => gone = control.send(&reply).await.is_err(),
-                    Heard::Later(event) => queue.push_back(event),
-                    Heard::Abort => {
-                        aborted = true;
-                        progress.cancel(CancelReason::Aborted);
-                    }
-                    Heard::Gone => gone = true,
-                }
-                if gone {
-                    progress.cancel(CancelReason::ControlLost);
-                }
+            incoming = control.next(), if listens => incoming,
+            // Behind the lines: an upload whose end is here is committed when there are none before it.
+            () = progress.clearance_asked(), if !cleared => {
+                let before = if listens { control.next_if_here().await } else { None };
+                let Some(incoming) = before else {
+                    cleared = true;
+                    progress.clear();
+                    continue;
+                };
+                incoming
             }
+        };
+        match hear(
+            incoming,
+            queue.is_empty(),
+            direction_label(direction),
+            progress,
+        ) {
+            Heard::Answer(reply) => gone = control.send(&reply).await.is_err(),
+            Heard::Later(event) => queue.push_back(event),
+            Heard::Abort => {
+                aborted = true;
+                progress.cancel(CancelReason::Aborted);
+            }
+            Heard::Gone => gone = true,
+        }
+        // Who leaves behind the proven end of a file has sent it whole.
+        if gone && progress.reached(Phase::Received).is_none() {
+            progress.cancel(CancelReason::ControlLost);
         }
     };
     // The work can announce and end between two looks at the channel.
@@ -242,13 +242,23 @@ async fn attend(
     (ending, aborted, gone)
 }
 
-/// Completes when a transfer is to end, whatever its client wants.
-async fn stopped(drain: &Drain, visit: &Visit, term: Option<Term>) -> CancelReason {
-    tokio::select! {
-        biased;
-        () = drain.expired() => CancelReason::Shutdown,
-        () = visit.kicked() => CancelReason::Kicked,
-        () = Term::overstayed(term) => CancelReason::Overstayed,
+fn plan(session: &Session, direction: Direction) -> DataPlan {
+    let (profile, door) = (&session.profile, &session.door);
+    let timeouts = &session.shared.timeouts;
+    let private = session.protection.private;
+    DataPlan {
+        tls: session.tls.clone().filter(|_| private),
+        flow: if direction == Direction::Upload {
+            Flow::ToServer
+        } else {
+            Flow::ToClient
+        },
+        upload_end: profile.upload_end.unwrap_or(door.config.upload_end),
+        empty_upload: profile.empty_upload,
+        connect: timeouts.data_connect,
+        handshake: timeouts.tls_handshake,
+        stall: timeouts.data_stall,
+        pacing: session.pacing(),
     }
 }
 

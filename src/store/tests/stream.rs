@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::store::{
     Budget, PartSizes,
-    transfer::Progress,
+    transfer::{Progress, Wire},
     upload::{Deadlines, Incoming},
 };
 
@@ -103,6 +103,8 @@ impl Zeroes {
         }
     }
 }
+
+impl Wire for Zeroes {}
 
 impl AsyncRead for Zeroes {
     fn poll_read(

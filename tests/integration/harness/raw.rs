@@ -298,14 +298,21 @@ impl Raw {
     /// Ends TLS in both directions and goes on in the clear, as after CCC.
     #[track_caller]
     pub(crate) fn leave_tls(&mut self) {
+        self.try_leave_tls().expect("close_notify from the server");
+    }
+
+    /// As [`Raw::leave_tls`], where the server may have ended the connection.
+    #[track_caller]
+    pub(crate) fn try_leave_tls(&mut self) -> io::Result<()> {
         let mut session = self.session.take().expect("a connection under TLS");
         session.send_close_notify();
-        stream::send_pending(&mut self.tcp, &mut session);
+        while session.wants_write() {
+            session.write_tls(&mut self.tcp)?;
+        }
         let mut rest = [0; 1];
-        let count = rustls::Stream::new(&mut session, &mut self.tcp)
-            .read(&mut rest)
-            .expect("close_notify from the server");
+        let count = rustls::Stream::new(&mut session, &mut self.tcp).read(&mut rest)?;
         assert_eq!(count, 0, "bytes inside TLS behind the reply to CCC");
+        Ok(())
     }
 
     /// Waits until the server closes, below TLS, whatever bytes it sends before.
