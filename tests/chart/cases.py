@@ -107,6 +107,7 @@ CASES = {
         },
     ),
     "perpod": merged(BASE, {"topology": "perPod", "replicas": 3}),
+    "perpod-slices": merged(BASE, {"topology": "perPod", "replicas": 2, "perPod": {"slices": 4}}),
     "perpod-one-address": merged(
         BASE, {"topology": "perPod", "replicas": 2, "perPod": {"entry": "oneAddress", "address": "203.0.113.5"}}
     ),

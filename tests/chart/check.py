@@ -35,6 +35,7 @@ def main():
         golden(name, release, write)
         passive_ports_are_exposed_once(name, release)
     upgrades()
+    scaling_moves_no_slice()
     admin_token_is_kept()
     configurations({**releases[NEWEST], **walked()})
     print("the chart is fine")
@@ -196,6 +197,28 @@ def upgrades():
             }
         assert stored == {(each["kind"], each["metadata"]["name"]) for each in wanted.objects}, f"{old} to {new}"
         print(f"upgraded: {old} to {new}, nothing left over")
+
+
+def scaling_moves_no_slice():
+    """With `perPod.slices`, the pods that stay keep their ports and their Services: nothing of theirs is cut."""
+
+    def of_pods(release):
+        services = {each["metadata"]["name"]: each["spec"] for each in release.objects if each["kind"] == "Service"}
+        return {
+            name.removesuffix(".yaml"): (text, services[name.removesuffix(".yaml")])
+            for name, text in release.configurations().items()
+        }
+
+    for slices, same in ((5, True), (0, False)):
+        values = merged(BASE, {"topology": "perPod", "perPod": {"slices": slices}})
+        with Cluster(NEWEST) as cluster:
+            two = of_pods(cluster.install({**values, "replicas": 2}))
+            upgraded = cluster.upgrade({**values, "replicas": 5})
+            five = of_pods(upgraded)
+        assert len(two) == 2 and len(five) == 5, (list(two), list(five))
+        assert ("5 pods instead of 2: the passive ports" in upgraded.notes) != same, upgraded.notes
+        assert all((five[name] == each) == same for name, each in two.items()), f"perPod.slices {slices}"
+    print("from two to five pods, with five slices: the first two keep their ports")
 
 
 def admin_token_is_kept():

@@ -61,6 +61,18 @@ REFUSALS = {
         _with(**PER_POD, perPod={"serviceAnnotations": [{}, {}, {}]}),
         ["perPod.serviceAnnotations: has 3 entries for 2 pods"],
     ),
+    "slices in single": (
+        _with(perPod={"slices": 3}),
+        ["perPod.slices: 3 with topology single, where all ports belong to one pod"],
+    ),
+    "fewer slices than pods": (
+        _with(**PER_POD, perPod={"slices": 1}),
+        ["perPod.slices: 1 slices for 2 pods"],
+    ),
+    "more slices than ports": (
+        _with(**PER_POD, perPod={"slices": 21}),
+        ["passive.ports: 50000-50039 has 40 ports for 21 pods with 2 listeners each, so some would have none"],
+    ),
     "one address without an address": (
         _with(**PER_POD, perPod={"entry": "oneAddress"}, service={"type": "ClusterIP"}),
         [

@@ -86,6 +86,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* For how many pods the passive range is cut up. */}}
+{{- define "causeway.slices" -}}
+{{- max (include "causeway.pods" . | int) (int .Values.perPod.slices) -}}
+{{- end -}}
+
 {{/* Passive ports of one listener of one pod, as JSON {"first": …, "last": …}: the range is cut into
 equal pieces, a remainder stays unused. Arguments: root, ordinal, index of the listener. */}}
 {{- define "causeway.slice" -}}
@@ -93,7 +98,7 @@ equal pieces, a remainder stays unused. Arguments: root, ordinal, index of the l
 {{- $first := index $range 0 | int -}}
 {{- $last := index $range 1 | int -}}
 {{- $listeners := len (include "causeway.listeners" .root | fromJson).names -}}
-{{- $pieces := mul (include "causeway.pods" .root | int) (max $listeners 1) -}}
+{{- $pieces := mul (include "causeway.slices" .root | int) (max $listeners 1) -}}
 {{- $size := div (sub (add $last 1) $first) $pieces -}}
 {{- $start := add $first (mul $size (add (mul .ordinal $listeners) .index)) -}}
 {{- dict "first" $start "last" (sub (add $start $size) 1) "size" $size | toJson -}}

@@ -5,6 +5,7 @@ message. The schema has looked at types before. */}}
 {{- $config := $v.config -}}
 {{- $names := (include "causeway.listeners" . | fromJson).names -}}
 {{- $pods := include "causeway.pods" . | int -}}
+{{- $slices := include "causeway.slices" . | int -}}
 {{- $from := include "causeway.publicAddressFrom" . -}}
 {{- $problems := list -}}
 
@@ -31,6 +32,12 @@ message. The schema has looked at types before. */}}
 {{- $problems = append $problems "perPod.serviceAnnotations: only for topology perPod; use service.annotations" -}}
 {{- else if gt (len $v.perPod.serviceAnnotations) $pods -}}
 {{- $problems = append $problems (printf "perPod.serviceAnnotations: has %d entries for %d pods" (len $v.perPod.serviceAnnotations) $pods) -}}
+{{- end -}}
+
+{{- if and $v.perPod.slices (ne $v.topology "perPod") -}}
+{{- $problems = append $problems (printf "perPod.slices: %d with topology %s, where all ports belong to one pod" (int $v.perPod.slices) $v.topology) -}}
+{{- else if and $v.perPod.slices (lt (int $v.perPod.slices) $pods) -}}
+{{- $problems = append $problems (printf "perPod.slices: %d slices for %d pods" (int $v.perPod.slices) $pods) -}}
 {{- end -}}
 
 {{- if include "causeway.oneAddress" . -}}
@@ -96,9 +103,9 @@ message. The schema has looked at types before. */}}
 {{- $problems = append $problems (printf "passive.ports: %s is no range between 1024 and 65535" $v.passive.ports) -}}
 {{- else if $names -}}
 {{- $count := sub (add $last 1) $first | int -}}
-{{- $needed := mul $pods (len $names) | int -}}
+{{- $needed := mul $slices (len $names) | int -}}
 {{- if lt $count $needed -}}
-{{- $problems = append $problems (printf "passive.ports: %s has %d ports for %d pods with %d listeners each, so some would have none" $v.passive.ports $count $pods (len $names)) -}}
+{{- $problems = append $problems (printf "passive.ports: %s has %d ports for %d pods with %d listeners each, so some would have none" $v.passive.ports $count $slices (len $names)) -}}
 {{- end -}}
 {{- range $port, $path := $taken -}}
 {{- if and (ge (int $port) $first) (le (int $port) $last) -}}
@@ -106,7 +113,7 @@ message. The schema has looked at types before. */}}
 {{- end -}}
 {{- end -}}
 {{- if and (ne $v.topology "hostNetwork") (gt (int $v.service.maxPorts) 0) -}}
-{{- $carried := div $count $pods | int -}}
+{{- $carried := div $count $slices | int -}}
 {{- if or (ne $v.topology "perPod") (eq $v.perPod.entry "own") -}}
 {{- $carried = add $carried (len $names) | int -}}
 {{- end -}}
