@@ -29,19 +29,19 @@ class ServiceApi:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    # Address of the Service of a pod, by ordinal.
+    # Address of the Service of a pod, by ordinal; `None` is the one for all.
     address = None
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
-        match = re.fullmatch(r"/api/v1/namespaces/files/services/ftp-causeway-(\d)", self.path)
+        match = re.fullmatch(r"/api/v1/namespaces/files/services/ftp-causeway(?:-(\d))?", self.path)
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self._answer(401, {"kind": "Status"})
         if not match:
             return self._answer(403, {"kind": "Status"})
-        ingress = [{"ip": type(self).address(int(match[1]))}]
+        ingress = [{"ip": type(self).address(int(match[1]) if match[1] else None)}]
         self._answer(200, {"kind": "Service", "status": {"loadBalancer": {"ingress": ingress}}})
 
     def _answer(self, code, content):
