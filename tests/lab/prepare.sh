@@ -53,6 +53,27 @@ install_password_tools() {
     )
 }
 
+# Servers to compare with. Their packages would start them: only the programs are taken out.
+install_rivals() {
+    local home=$PWD/tests/.clients/rivals missing package
+    local packages=(vsftpd proftpd-core proftpd-mod-crypto pure-ftpd pure-ftpd-common libhiredis0.14 libmemcached11 libmemcachedutil2
+        libhashkit2 libpcre2-posix3 libsodium23 libcap2)
+    mapfile -t missing < <(packages_of_missing s3fs:s3fs unshare:util-linux)
+    install_debian_packages "${missing[@]}"
+    if [ -x "$home/usr/sbin/vsftpd" ] && [ -x "$home/usr/sbin/proftpd" ] && [ -x "$home/usr/sbin/pure-ftpd" ]; then
+        return
+    fi
+    mkdir -p "$home"
+    (
+        cd "$home" || exit
+        apt-get download -q "${packages[@]}" || { as_root apt-get update -q && apt-get download -q "${packages[@]}"; }
+        for package in *.deb; do
+            dpkg-deb -x "$package" .
+            rm "$package"
+        done
+    )
+}
+
 # What checks the alerts, the unit file, the scripts, the compose file and Terraform's; after
 # install_python_packages.
 install_ship_packages() {
