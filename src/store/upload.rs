@@ -211,14 +211,17 @@ impl Feed {
             let chunk = gathered.chunk.insert(first);
             ended = reading.some(chunk).await?;
             let nothing_follows = ended && chunk.is_empty();
-            let part = std::mem::take(&mut gathered.part);
             if nothing_follows {
-                return Ok(part);
+                return Ok(std::mem::take(&mut gathered.part));
             }
-            if self.orders.send(Order::Part(part)).await.is_err() {
+            // Whoever stops the reading in this wait must not take the part with it: what comes behind it
+            // is kept, and would be taken for what follows the part before.
+            let Ok(room) = self.orders.reserve().await else {
                 // The writer has ended and says why in its outcome, which `receive` waits for too.
                 std::future::pending::<()>().await;
-            }
+                break;
+            };
+            room.send(Order::Part(std::mem::take(&mut gathered.part)));
         }
         Ok(Vec::new())
     }

@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::task::TaskTracker;
@@ -19,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::store::{
     Budget, PartSizes,
-    transfer::{Progress, Wire},
+    transfer::{CancelReason, Progress, Wire},
     upload::{Deadlines, Incoming},
 };
 
@@ -169,6 +170,78 @@ async fn receive(mut wire: Zeroes, budget: &Budget, sizes: PartSizes) -> Seen {
     let stored = incoming.receive(&mut wire, &progress, deadlines).await;
     assert_eq!(stored.unwrap().size, bytes);
     seen.lock().unwrap().clone()
+}
+
+/// Takes no part until it is let, and notes what it is left with.
+#[derive(Debug)]
+struct Stuck {
+    let_go: Arc<Semaphore>,
+    received: Arc<Mutex<Vec<Bytes>>>,
+}
+
+#[async_trait]
+impl Upload for Stuck {
+    fn part_sizes(&self) -> PartSizes {
+        PartSizes::equal(1 << 20)
+    }
+
+    async fn write(&mut self, part: Vec<Bytes>) -> Result<()> {
+        drop(self.let_go.acquire().await.unwrap());
+        self.received.lock().unwrap().extend(part);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>, _last: Vec<Bytes>) -> Result<Stat> {
+        panic!("the file has not ended");
+    }
+
+    async fn abort(self: Box<Self>) {}
+
+    async fn keep(self: Box<Self>, rest: Vec<Bytes>) -> bool {
+        self.received.lock().unwrap().extend(rest);
+        true
+    }
+}
+
+/// A store that is behind holds the client back. What an interruption then keeps has no gap.
+#[tokio::test]
+async fn nothing_is_missing_in_what_a_slow_store_keeps() {
+    let (let_go, received) = (Arc::new(Semaphore::new(0)), Arc::default());
+    let upload = Stuck {
+        let_go: Arc::clone(&let_go),
+        received: Arc::clone(&received),
+    };
+    let budget = Budget::new(64 << 20);
+    let tasks = TaskTracker::new();
+    let incoming = Incoming::start(Box::new(upload), budget.clone(), &tasks);
+    let (mut client, mut wire) = tokio::io::duplex(64 << 10);
+    let content = bytes(6 << 20);
+    let sent = content.clone();
+    // Ends when the other side is dropped.
+    let sending = tokio::spawn(async move { client.write_all(&sent).await });
+    let progress = Arc::new(Progress::default());
+    let watched = Arc::clone(&progress);
+    let deadlines = Deadlines {
+        stall: Duration::from_mins(1),
+        commit: Duration::from_mins(1),
+    };
+    let receiving =
+        tokio::spawn(async move { incoming.receive(&mut wire, &progress, deadlines).await });
+    // One part is with the store, one waits behind it, and the third has no place.
+    while watched.bytes() <= 3 << 20 {
+        tokio::task::yield_now().await;
+    }
+    watched.cancel(CancelReason::ControlLost);
+    let_go.add_permits(10);
+    receiving.await.unwrap().unwrap_err();
+    drop(sending.await);
+    tasks.close();
+    tasks.wait().await;
+    let kept = received.lock().unwrap().concat();
+    assert!(kept.len() > 3 << 20, "{}", kept.len());
+    assert!(content.starts_with(&kept), "there is a gap");
+    received.lock().unwrap().clear();
+    assert_eq!(budget.used_bytes(), 0);
 }
 
 fn peak_resident_mib() -> u64 {
