@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_sdk_s3::{error::ProvideErrorMetadata, types::ExpirationStatus};
+use aws_sdk_s3::{
+    error::ProvideErrorMetadata,
+    types::{CompletedPart, ExpirationStatus},
+};
 use bytes::Bytes;
 
 use super::{
@@ -111,8 +114,11 @@ pub(in super::super) async fn resume(
     let Found {
         mut record,
         parts: landed,
+        landed: all,
         ..
     } = found;
+    // Those behind the place of the restart are not of the file that comes now.
+    record.sure = (all > parts).then_some(parts);
     let only = s3.claim(&path)?;
     let file = NewFile {
         exclusive,
@@ -249,6 +255,7 @@ impl S3Upload {
             return;
         };
         place.record.id.clone_from(&self.id);
+        place.record.sure = None;
         match self.s3.put_record(&place.name, &place.record).await {
             Ok(()) => place.recorded = true,
             Err(error) => {
@@ -338,11 +345,15 @@ impl S3Upload {
         }
         while self.join_one().await.unwrap_or(true) {}
         let head = self.head.take();
+        self.sent.sort_by_key(CompletedPart::part_number);
+        let in_order = (1..).zip(&self.sent);
+        let sure = in_order.take_while(|(number, part)| part.part_number() == Some(*number));
         let mut record = Record {
             id: self.id.clone(),
             running: false,
             bytes: None,
             tail: None,
+            sure: Some(sure.count()),
             ..place.record.clone()
         };
         if self.state == State::Open && self.sent.len() == self.parts {
@@ -378,8 +389,7 @@ impl S3Upload {
         let parts = parts.ok_or_else(|| {
             StoreError::with_source(ErrorKind::NotFound, "keep", format!("{name}: no upload"))
         })?;
-        // Parts that an earlier session left behind these would make the sum another one, and then
-        // the tail is not used: the client goes on from an edge of parts.
+        // Those that an earlier session left behind these do not count.
         Ok(parts.iter().take(self.parts).map(|part| part.bytes).sum())
     }
 }

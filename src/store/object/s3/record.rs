@@ -49,6 +49,10 @@ pub(super) struct Record {
     pub(super) bytes: Option<u64>,
     /// Object and length of the tail.
     pub(super) tail: Option<(String, u64)>,
+    /// Where the store has parts behind those that a session went on from: how many parts are certainly
+    /// those of the present file. What a running session adds to them is younger than its record.
+    #[serde(default)]
+    pub(super) sure: Option<usize>,
 }
 
 /// A record, what it stands for, and what there is of it.
@@ -59,6 +63,8 @@ pub(super) struct Found {
     pub(super) parts: Vec<Landed>,
     /// Bytes behind these parts.
     pub(super) tail: u64,
+    /// How many parts the store has, those that do not count included.
+    pub(super) landed: usize,
     /// When something was last written.
     pub(super) modified: SystemTime,
 }
@@ -110,6 +116,22 @@ pub(super) fn name(path: &str, user: &str) -> String {
     hex::encode(hash.finalize())
 }
 
+impl Record {
+    /// Whether a part is of the present file. The store's clock may tell whole seconds only.
+    fn counts(&self, number: usize, part: &Landed, written: Option<SystemTime>) -> bool {
+        let seconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH);
+            since.unwrap_or_default().as_secs()
+        };
+        match self.sure {
+            Some(sure) if number > sure => {
+                self.running && part.modified.map(seconds) > written.map(seconds)
+            }
+            _ => true,
+        }
+    }
+}
+
 impl Found {
     /// Bytes that an upload can go on behind.
     pub(super) fn bytes(&self) -> u64 {
@@ -152,9 +174,13 @@ impl S3 {
         };
         let moved = landed.iter().filter_map(|part| part.modified).max();
         let modified = written.max(moved).unwrap_or(SystemTime::UNIX_EPOCH);
+        let all = landed.len();
         let mut parts: Vec<Landed> = (1..)
+            .zip(1..)
             .zip(landed)
-            .take_while(|(number, landed)| landed.part.part_number() == Some(*number))
+            .take_while(|((number, count), landed)| {
+                landed.part.part_number() == Some(*number) && record.counts(*count, landed, written)
+            })
             .map(|(_, landed)| landed)
             .collect();
         let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -166,6 +192,7 @@ impl S3 {
         let tail = record.tail.as_ref().filter(|_| whole);
         Ok(Some(Found {
             tail: tail.map_or(0, |(_, bytes)| *bytes),
+            landed: all,
             record,
             parts,
             modified,
@@ -421,6 +448,7 @@ mod tests {
         };
         Found {
             record: Record::default(),
+            landed: parts.len(),
             parts: parts.iter().map(landed).collect(),
             tail,
             modified: SystemTime::UNIX_EPOCH,
