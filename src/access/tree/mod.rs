@@ -396,6 +396,13 @@ impl StoreKey {
         }
     }
 
+    /// Whether this is `outer` or lies below it, in the same backend.
+    pub fn is_within(&self, outer: &Self) -> bool {
+        let rest = self.key.strip_prefix(outer.key.as_str());
+        let within = |rest: &str| outer.key.is_empty() || rest.is_empty() || rest.starts_with('/');
+        self.backend == outer.backend && rest.is_some_and(within)
+    }
+
     /// The key of the directory that holds this one; `None` for the backend's own root.
     pub fn parent(&self) -> Option<Self> {
         if self.key.is_empty() {

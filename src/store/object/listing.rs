@@ -162,8 +162,8 @@ async fn look_at(store: &ObjectStore, directory: &str, mut entry: Entry) -> Resu
     Ok(entry)
 }
 
-/// Bytes and number of all objects below a directory, without a look at each of its directories: a
-/// thousand objects a request.
+/// Bytes and number of all objects below a directory but our own hidden ones, without a look at each of its
+/// directories: a thousand objects a request.
 pub(super) async fn total(store: &ObjectStore, directory: &StoreKey) -> Result<Total> {
     let path = store.keys().directory("count", directory)?;
     let options = ListOptions {
@@ -176,7 +176,7 @@ pub(super) async fn total(store: &ObjectStore, directory: &StoreKey) -> Result<T
     let mut total = Total::default();
     while let Some(entry) = store.look("count", lister.try_next()).await? {
         let metadata = entry.metadata();
-        if metadata.mode().is_file() {
+        if metadata.mode().is_file() && !store.keys().is_ours(entry.path()) {
             total.bytes = total.bytes.saturating_add(metadata.content_length());
             total.files += 1;
         }
