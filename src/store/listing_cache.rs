@@ -100,6 +100,21 @@ impl ListingCache {
         }
     }
 
+    /// The same, and what lies below: a directory may have moved with all its content.
+    pub(super) fn forget_below(&self, key: &StoreKey) {
+        self.forget(key);
+        let mut kept = self.kept();
+        let moved: Vec<StoreKey> = kept
+            .listings
+            .keys()
+            .filter(|listed| listed.is_within(key))
+            .cloned()
+            .collect();
+        for directory in moved {
+            kept.remove(&directory);
+        }
+    }
+
     /// An upload that makes its directory's listing be forgotten when it becomes visible.
     pub(super) fn watch(&self, upload: Box<dyn Upload>, key: StoreKey) -> Box<dyn Upload> {
         Box::new(Forgetting {
@@ -292,6 +307,26 @@ mod tests {
         cache.forget(&key("d/b"));
         drop(running.try_collect::<Vec<_>>().await.unwrap());
         assert_eq!(names(&cache, &store, now).await, ["a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_moves_with_what_is_below() {
+        let (cache, store, now) = (ListingCache::default(), store(), Instant::now());
+        for name in ["top", "top/d", "top/d/a", "top2"] {
+            store.make_directory(&key(name)).await.unwrap();
+        }
+        let list = async |name: &str| {
+            let listing = cache.list_at(&store, &key(name), AGE, now).await?;
+            listing.try_collect::<Vec<_>>().await
+        };
+        assert_eq!(list("top/d").await.unwrap().len(), 1);
+        assert_eq!(list("top2").await.unwrap().len(), 0);
+        let (from, to) = (key("top"), key("moved"));
+        store.rename(&from, &to, false).await.unwrap();
+        cache.forget_below(&from);
+        cache.forget_below(&to);
+        assert!(list("top/d").await.is_err(), "its directory is gone");
+        assert!(cache.kept().listings.contains_key(&key("top2")));
     }
 
     #[tokio::test]
