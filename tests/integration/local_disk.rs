@@ -1,6 +1,10 @@
 //! A local disk that is full, and a server that is killed in mid-upload.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -8,11 +12,10 @@ use tempfile::TempDir;
 use crate::harness::{Raw, Server, Store, bytes, until};
 
 /// A file system of its own in memory; unmounted when dropped.
-struct Disk(TempDir);
+struct Disk(PathBuf);
 
 impl Disk {
-    fn new(size: &str) -> Self {
-        let directory = TempDir::new().unwrap();
+    fn mount(directory: &Path, size: &str) -> Self {
         let mounted = Command::new("mount")
             .args([
                 "-t",
@@ -21,21 +24,18 @@ impl Disk {
                 &format!("size={size},mode=0755"),
                 "tmpfs",
             ])
-            .arg(directory.path())
+            .arg(directory)
             .status()
             .unwrap();
         assert!(mounted.success(), "mounting a tmpfs needs root");
-        Self(directory)
+        Self(directory.to_owned())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // Whatever still holds a file there is killed by then, or ends by itself.
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(self.0.path())
-            .status();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
 
@@ -63,8 +63,9 @@ fn upload(raw: &mut Raw, line: &str, content: &[u8]) -> u16 {
 
 #[test]
 fn a_full_disk_ends_an_upload_with_552_and_keeps_what_was_there() {
-    let disk = Disk::new("16m");
-    let root = disk.0.path();
+    let directory = TempDir::new().unwrap();
+    let root = directory.path();
+    let _disk = Disk::mount(root, "16m");
     for free_space in [0, 4 << 20] {
         let server = Server::with(&Store::Memory)
             .set(
@@ -95,6 +96,28 @@ fn a_full_disk_ends_an_upload_with_552_and_keeps_what_was_there() {
         drop(raw);
         drop(server);
     }
+}
+
+/// No rename leads from the upload area to another disk, so what would fail at the end is refused at the start.
+#[test]
+fn another_disk_below_the_root_is_refused_before_a_byte_has_moved() {
+    let store = Store::local();
+    store.make_home("alice");
+    let place = store.local_root().join("alice/disk");
+    std::fs::create_dir(&place).unwrap();
+    let _disk = Disk::mount(&place, "16m");
+    let server = Server::start(&store);
+    let mut raw = Raw::explicit(&server);
+    let _data = raw.open_data();
+    raw.expect("STOR disk/file", 553);
+    raw.store("STOR file", b"as it was");
+    raw.expect("RNFR file", 350);
+    raw.expect("RNTO disk/file", 553);
+    assert_eq!(
+        store.bytes("alice/file").as_deref(),
+        Some(&b"as it was"[..])
+    );
+    raw.names("NLST disk");
 }
 
 #[test]

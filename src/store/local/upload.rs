@@ -74,6 +74,7 @@ impl LocalUpload {
     ) -> Result<Self> {
         let target = new_name("write", key)?.to_owned();
         refuse_directory(store, key)?;
+        require_one_disk(store, &target)?;
         require_space(store)?;
         let create = || {
             Temporary::create(&store.uploads).map_err(|error| StoreError::from_io("write", error))
@@ -331,6 +332,25 @@ fn require_space(store: &LocalStore) -> Result<()> {
         .map_err(|error| StoreError::from_io("write", error))?;
     if free < store.free_space_bytes {
         return Err(StoreError::new(ErrorKind::StorageFull, "write"));
+    }
+    Ok(())
+}
+
+/// Refuses a place that no rename from the upload area reaches: another disk is mounted there.
+fn require_one_disk(store: &LocalStore, target: &std::path::Path) -> Result<()> {
+    let failed = |error| StoreError::from_io("write", error);
+    let there = store.root.metadata(parent(target)).map_err(failed)?;
+    let area = store.uploads.dir_metadata().map_err(failed)?;
+    if there.dev() != area.dev() {
+        let text = format!(
+            "{}: another disk is mounted there, which needs a backend of its own",
+            parent(target).display()
+        );
+        return Err(StoreError::with_source(
+            ErrorKind::Unsupported,
+            "write",
+            text,
+        ));
     }
     Ok(())
 }
