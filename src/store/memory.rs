@@ -374,7 +374,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()> {
         let operation = "rename";
         let (from, to) = (from.as_str(), to.as_str());
         if from.is_empty() || to.is_empty() {
@@ -384,6 +384,9 @@ impl Store for MemoryStore {
         let source = tree.stat(operation, from)?;
         match tree.occupant(operation, to)?.map(|stat| stat.kind) {
             Some(_) if from == to => return Ok(()),
+            Some(_) if exclusive => {
+                return Err(StoreError::new(ErrorKind::AlreadyExists, operation));
+            }
             Some(Kind::Directory) => {
                 return Err(StoreError::new(ErrorKind::IsADirectory, operation));
             }

@@ -439,8 +439,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes an empty directory; [`ErrorKind::NotEmpty`] otherwise.
     async fn remove_directory(&self, key: &StoreKey) -> Result<()>;
 
-    /// Renames a file over whatever file `to` names. Directories where the store can.
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()>;
+    /// Renames a file over whatever file `to` names, or with `exclusive` over nothing:
+    /// [`ErrorKind::AlreadyExists`], by a condition where the store keeps one, else by a look just before.
+    /// Directories where the store can.
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()>;
 
     /// How its last requests went, where somebody watches.
     fn health(&self) -> LastResults {
@@ -448,9 +450,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     }
 
     /// Completes a file that waits for its rename under its final name: `true`. `false` if it is not such
-    /// a file, or another name was expected: then [`Store::rename`] does it.
-    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
-        let _ = (from, to);
+    /// a file, or another name was expected: then [`Store::rename`] does it. `exclusive` as there.
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<bool> {
+        let _ = (from, to, exclusive);
         Ok(false)
     }
 

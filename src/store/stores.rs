@@ -1,6 +1,6 @@
 //! [`Stores`]: the configured backends by name, and what they share.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -13,6 +13,9 @@ use crate::access::StoreKey;
 
 /// Renames between backends at once: each holds a part of a file outside the budget of uploads.
 const MOVES: usize = 4;
+
+/// Longer than the step of a store's clock.
+const TICK: Duration = Duration::from_millis(1_100);
 
 /// The configured backends by name.
 #[derive(Debug)]
@@ -41,7 +44,12 @@ impl Stores {
     }
 
     /// Carries a file from one backend to another and deletes it there, if it is still what was
-    /// carried. At every moment at least one name has all bytes.
+    /// carried. At every moment at least one name has all bytes. `exclusive`: over nothing.
+    ///
+    /// Two backends may lead to the same place, where nothing is to be deleted. No name tells that (hosts
+    /// have aliases), and on S3 not even the `ETag` of what was just written, since equal bytes have equal
+    /// ones. So where source and target look alike, the time tells: the source has a new one if it is the
+    /// target.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for directories and for files beyond the configured size.
@@ -49,6 +57,7 @@ impl Stores {
         &self,
         (source, from): (&Arc<dyn Store>, &StoreKey),
         (target, to): (&Arc<dyn Store>, &StoreKey),
+        exclusive: bool,
     ) -> Result<()> {
         let operation = "rename";
         source.publish(from).await?;
@@ -60,8 +69,16 @@ impl Stores {
             .moves
             .try_acquire()
             .map_err(|_| StoreError::new(ErrorKind::Busy, operation))?;
-        target.survey(to).await?;
+        let there = target.survey(to).await?;
+        let alike = there.is_some_and(|there| {
+            (there.size, there.modified, there.version)
+                == (stat.size, stat.modified, stat.version.clone())
+        });
+        if alike {
+            tokio::time::sleep(TICK).await;
+        }
         let file = NewFile {
+            exclusive,
             surveyed: true,
             ..NewFile::default()
         };
@@ -71,6 +88,9 @@ impl Stores {
             return Err(StoreError::new(ErrorKind::Changed, operation));
         }
         let present = source.stat(from).await?;
+        if alike && present.modified != stat.modified {
+            return Ok(());
+        }
         if present.version != stat.version || present.size != stat.size {
             // Both stay: what is there now was never carried.
             return Err(StoreError::new(ErrorKind::Changed, operation));

@@ -302,7 +302,7 @@ impl Store for UnftpGcsStore {
         self.look(operation, self.gcs.rmd(&DefaultUser, path)).await
     }
 
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, _exclusive: bool) -> Result<()> {
         // What is missing is said first: 550 tells more than "cannot".
         self.stat(from).await?;
         if from == to {

@@ -540,7 +540,8 @@ impl View {
             return Err(StoreError::new(ErrorKind::NameNotAllowed, "rename").into());
         }
         let (store, other) = (self.store(&source)?, self.store(&target)?);
-        if !may_overwrite {
+        let exclusive = !may_overwrite;
+        if exclusive {
             match other.stat(&target).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
@@ -553,17 +554,27 @@ impl View {
             self.counted_size(other, &target).await
         };
         let renamed = if source.backend() == target.backend() {
-            match store.complete_as(&source, &target).await {
-                Ok(false) => store.rename(&source, &target).await.map(|()| false),
+            match store.complete_as(&source, &target, exclusive).await {
+                Ok(false) => {
+                    let renamed = store.rename(&source, &target, exclusive).await;
+                    renamed.map(|()| false)
+                }
                 completed => completed,
             }
         } else {
-            let carried = self.stores.carry((store, &source), (other, &target)).await;
+            let (from, to) = ((store, &source), (other, &target));
+            let carried = self.stores.carry(from, to, exclusive).await;
             carried.map(|()| false)
         };
-        self.stores.listings.forget(&source);
-        self.stores.listings.forget(&target);
-        let appeared = renamed?;
+        self.stores.listings.forget_below(&source);
+        self.stores.listings.forget_below(&target);
+        let appeared = match renamed {
+            // It came after the look.
+            Err(error) if exclusive && error.kind() == ErrorKind::AlreadyExists => {
+                return Err(Denied::NotGranted(Action::Overwrite).into());
+            }
+            renamed => renamed?,
+        };
         self.count_removed(replaced);
         Ok(appeared)
     }

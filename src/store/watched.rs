@@ -295,12 +295,13 @@ impl Store for Watched {
             .await
     }
 
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
-        self.notes.take("rename", self.store.rename(from, to)).await
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()> {
+        let work = self.store.rename(from, to, exclusive);
+        self.notes.take("rename", work).await
     }
 
-    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
-        let work = self.store.complete_as(from, to);
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<bool> {
+        let work = self.store.complete_as(from, to, exclusive);
         self.notes.take("complete_as", work).await
     }
 

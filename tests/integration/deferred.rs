@@ -99,11 +99,11 @@ fn a_crash_after_226_loses_nothing() {
     let store = Store::s3();
     let mut server = deferring(&store, &[]).start();
     let other = deferring(&store, &[]).start();
+    let mut brief = deferring(&store, &[("commit_after_seconds", json!(2))]).start();
     let (short, long) = (bytes(1, 1000), bytes(2, LONG));
     let mut raw = Raw::explicit(&server);
     raw.store("STOR a.filepart", &short);
     raw.store("STOR b.filepart", &long);
-    raw.store("STOR c.filepart", &long);
     assert!(store.visible().is_empty());
     server.crash_and_restart();
     let mut raw = Raw::explicit(&server);
@@ -111,10 +111,13 @@ fn a_crash_after_226_loses_nothing() {
     rename(&mut raw, "a.filepart", "a");
     let mut second = Raw::explicit(&other);
     assert_eq!(size(&mut second, "b.filepart"), Some(LONG));
-    assert_eq!(second.names("NLST"), ["a", "b.filepart", "c.filepart"]);
+    assert_eq!(second.names("NLST"), ["a", "b.filepart"]);
     rename(&mut second, "b.filepart", "b");
     assert_eq!(size(&mut raw, "b.filepart"), None);
-    // The third is committed under its temporary name by a server that waits less long.
+    // The third is received by one that does not come back, and committed under its temporary name by another
+    // once its time is up.
+    Raw::explicit(&brief).store("STOR c.filepart", &long);
+    brief.kill();
     let mut impatient = deferring(&store, &[("commit_after_seconds", json!(1))]).start();
     until(PATIENCE, "the time is up", || {
         let visible = store.visible();
@@ -134,6 +137,36 @@ fn a_crash_after_226_loses_nothing() {
     assert_eq!(store.bytes("alice/c").as_ref(), Some(&long));
     impatient.terminate();
     assert!(impatient.wait(PATIENCE).success());
+}
+
+/// While replicas are replaced, some have other settings, or none. What waits is left alone by them until it
+/// has waited as long as the one that received it would have let it.
+#[test]
+fn others_with_other_settings_leave_alone_what_waits() {
+    let store = Store::s3();
+    let server = deferring(&store, &[]).start();
+    let sweeping = json!({"sweep_seconds": 1});
+    let without = Server::with(&store).set("/uploads", sweeping.clone());
+    let without = without.start();
+    let hasty = deferring(&store, &[("commit_after_seconds", json!(1))]);
+    let hasty = hasty.set("/uploads", sweeping).start();
+    let mut raw = Raw::explicit(&server);
+    let content = bytes(1, 1_000);
+    raw.store("STOR a.filepart", &content);
+    // Each look of a sweep at the bucket lists the area. Both have seen the record when they have looked twice.
+    let sweeps = |server: &Server| {
+        let labels = ["main", "sweep", "ok"];
+        server.metric("causeway_store_operations_total", &labels)
+    };
+    let before = [sweeps(&without), sweeps(&hasty)];
+    until(PATIENCE, "others look twice", || {
+        let now = [sweeps(&without), sweeps(&hasty)];
+        let twice = (0..2).all(|at| now[at] - before[at] > 1.5);
+        twice.then_some(()).ok_or(format!("{before:?} {now:?}"))
+    });
+    assert!(store.visible().is_empty(), "{:?}", store.visible());
+    rename(&mut raw, "a.filepart", "a");
+    store.assert_holds(&[("alice/a", &content)]);
 }
 
 /// Everything that may happen instead of the rename that was expected.

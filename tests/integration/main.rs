@@ -112,6 +112,8 @@ mod security;
 mod soak;
 /// OpenTelemetry spans, as a collector gets them.
 mod spans;
+/// What is seen on the stand-ins alone: conditions, retries of OpenDAL.
+mod stand_ins;
 /// What may be imported where, and what no file may say.
 mod structure;
 /// Sessions whose account expires meanwhile.

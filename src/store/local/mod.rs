@@ -197,13 +197,16 @@ impl LocalStore {
         Ok(Box::new(upload))
     }
 
-    fn rename_now(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
+    fn rename_now(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()> {
         let failed = |error| StoreError::from_io("rename", error);
         let (source, target) = (path("rename", from)?, new_name("rename", to)?);
         let present = self.stat_now("rename", from)?;
         match self.occupant("rename", to)?.map(|occupant| occupant.kind) {
             // A rename onto itself, directory or file, changes nothing.
             Some(_) if source == target => return Ok(()),
+            Some(_) if exclusive => {
+                return Err(StoreError::new(ErrorKind::AlreadyExists, "rename"));
+            }
             Some(Kind::Directory) => {
                 return Err(StoreError::new(ErrorKind::IsADirectory, "rename"));
             }
@@ -212,9 +215,15 @@ impl LocalStore {
             }
             _ => {}
         }
-        self.root
-            .rename(source, &self.root, target)
-            .map_err(failed)?;
+        if exclusive {
+            let directory = self.root.open_dir(parent(source)).map_err(failed)?;
+            let name = source.file_name().unwrap_or(source.as_os_str());
+            upload::onto_nothing(&directory, name, &self.root, target).map_err(failed)?;
+        } else {
+            self.root
+                .rename(source, &self.root, target)
+                .map_err(failed)?;
+        }
         self.sync_directory(parent(target)).map_err(failed)?;
         self.sync_directory(parent(source)).map_err(failed)
     }
@@ -381,10 +390,12 @@ impl Store for LocalStore {
         .await
     }
 
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()> {
         let (from, to) = (from.clone(), to.clone());
-        self.blocking("rename", move |store| store.rename_now(&from, &to))
-            .await
+        self.blocking("rename", move |store| {
+            store.rename_now(&from, &to, exclusive)
+        })
+        .await
     }
 
     fn abilities(&self) -> Abilities {

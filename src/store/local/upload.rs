@@ -1,6 +1,7 @@
 //! Uploads to a temporary file that a rename publishes.
 
 use std::{
+    ffi::OsStr,
     io::{self, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -212,18 +213,27 @@ impl State {
         if !self.exclusive {
             return uploads.rename(name, root, &self.target);
         }
-        // Opened below the root, which no link leaves; the name in it is one component.
-        let directory = root.open_dir(parent(&self.target))?;
-        let target = self.target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        match renameat_with(&**uploads, name, &directory, target, RenameFlags::NOREPLACE) {
-            // A file system that knows no such flag. Between the look and the rename only another
-            // process can come.
-            Err(Errno::INVAL | Errno::NOSYS) if !directory.exists(target) => {
-                uploads.rename(name, &directory, target)
-            }
-            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-            renamed => Ok(renamed?),
+        onto_nothing(uploads, name.as_ref(), root, &self.target)
+    }
+}
+
+/// Renames the entry `name` of `from` to the path `target` below `root`, over nothing.
+pub(super) fn onto_nothing(
+    from: &Dir,
+    name: &OsStr,
+    root: &Dir,
+    target: &std::path::Path,
+) -> io::Result<()> {
+    // Opened below the root, which no link leaves; the name in it is one component.
+    let directory = root.open_dir(parent(target))?;
+    let target = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    match renameat_with(from, name, &directory, target, RenameFlags::NOREPLACE) {
+        // A file system that knows no such flag. Between the look and the rename another can come.
+        Err(Errno::INVAL | Errno::NOSYS) if !directory.exists(target) => {
+            from.rename(name, &directory, target)
         }
+        Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+        renamed => Ok(renamed?),
     }
 }
 

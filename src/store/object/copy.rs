@@ -15,22 +15,39 @@ use super::{
 /// Bytes that one block of a copy takes on Azure.
 const BLOCK_BYTES: u64 = 256 << 20;
 
-/// Copies `source` as it is described by `stat` and looks that the copy is whole.
+/// Copies `source` as it is described by `stat` and looks that the copy is whole. `exclusive`: over nothing.
 pub(super) async fn copy(
     store: &ObjectStore,
     moves: &Arc<Moves>,
     source: &str,
     target: &str,
     stat: &Stat,
+    exclusive: bool,
 ) -> Result<()> {
+    let can = &store.shared.can;
+    let mut options = CopyOptions {
+        if_not_exists: exclusive && can.copy_with_if_not_exists,
+        ..CopyOptions::default()
+    };
+    match store.shared.dialect {
+        Dialect::Azblob => in_blocks(&mut options, stat.size),
+        // The generation of what is not there, as the service has it.
+        Dialect::Gcs if exclusive => options.if_version_match = Some("0".to_owned()),
+        Dialect::S3 | Dialect::Gcs | Dialect::Other => {}
+    }
     let copied = match store.shared.dialect {
-        _ if !store.shared.can.copy => None,
+        _ if !can.copy => None,
         Dialect::Azblob if stat.size == 0 => None,
-        Dialect::Azblob => by_service(moves, source, target, azure_options(stat.size)).await?,
-        _ => by_service(moves, source, target, CopyOptions::default()).await?,
+        _ => match by_service(moves, source, target, options).await {
+            Err(error) if exclusive && error.kind() == ErrorKind::Changed => {
+                let kind = ErrorKind::AlreadyExists;
+                return Err(StoreError::with_source(kind, "rename", error));
+            }
+            copied => copied?,
+        },
     };
     if copied.is_none() {
-        through_us(store, moves, source, target, stat).await?;
+        through_us(store, moves, source, target, stat, exclusive).await?;
     }
     match store.head("rename", target).await? {
         Some(copied) if copied.content_length() == stat.size => Ok(()),
@@ -40,13 +57,10 @@ pub(super) async fn copy(
 
 /// In blocks, so that the target becomes visible whole: an unchunked copy is answered with 202 while
 /// the store still copies, and shows an empty blob meanwhile (Copy Blob, remarks).
-fn azure_options(size: u64) -> CopyOptions {
-    CopyOptions {
-        chunk: usize::try_from(size.min(BLOCK_BYTES)).ok(),
-        source_content_length_hint: Some(size),
-        concurrent: 4,
-        ..CopyOptions::default()
-    }
+fn in_blocks(options: &mut CopyOptions, size: u64) {
+    options.chunk = usize::try_from(size.min(BLOCK_BYTES)).ok();
+    options.source_content_length_hint = Some(size);
+    options.concurrent = 4;
 }
 
 /// `None` where this store, which claims to speak the service's language, knows no such request.
@@ -80,6 +94,7 @@ async fn through_us(
     source: &str,
     target: &str,
     stat: &Stat,
+    exclusive: bool,
 ) -> Result<()> {
     if stat.size > moves.rewrite_bytes {
         return Err(StoreError::new(ErrorKind::Unsupported, "rename"));
@@ -89,6 +104,7 @@ async fn through_us(
     };
     let plan = Plan {
         old: Some(&metadata),
+        exclusive,
         ..Plan::default()
     };
     let upload = OpenDalUpload::open(store, moves, target.to_owned(), plan).await?;

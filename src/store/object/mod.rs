@@ -630,12 +630,12 @@ impl Store for ObjectStore {
         self.delete(operation, &marker, None).await
     }
 
-    async fn rename(&self, from: &StoreKey, to: &StoreKey) -> Result<()> {
-        rename::rename(self, from, to).await
+    async fn rename(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<()> {
+        rename::rename(self, from, to, exclusive).await
     }
 
-    async fn complete_as(&self, from: &StoreKey, to: &StoreKey) -> Result<bool> {
-        rename::complete(self, from, to).await
+    async fn complete_as(&self, from: &StoreKey, to: &StoreKey, exclusive: bool) -> Result<bool> {
+        rename::complete(self, from, to, exclusive).await
     }
 
     fn abilities(&self) -> Abilities {

@@ -8,7 +8,12 @@ use super::{
 };
 use crate::access::StoreKey;
 
-pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) -> Result<()> {
+pub(super) async fn rename(
+    store: &ObjectStore,
+    from: &StoreKey,
+    to: &StoreKey,
+    exclusive: bool,
+) -> Result<()> {
     let failed = |kind| Err(StoreError::new(kind, "rename"));
     let (source, target) = (
         store.keys().file("rename", from)?,
@@ -32,11 +37,11 @@ pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) 
             if let Some(held) = s3::held::at(s3, &source).await? {
                 s3::held::commit(store, s3, &held).await?;
             }
-            s3::rename(store, s3, &source, &target).await?;
+            s3::rename(store, s3, &source, &target, exclusive).await?;
             discard_held(s3, &target).await
         }
         Changes::OpenDal(moves) => {
-            copy::copy(store, moves, &source, &target, &stat).await?;
+            copy::copy(store, moves, &source, &target, &stat, exclusive).await?;
             remove_source(store, &source, stat.version.as_deref()).await
         }
     }
@@ -44,7 +49,12 @@ pub(super) async fn rename(store: &ObjectStore, from: &StoreKey, to: &StoreKey) 
 
 /// Completes a file that waits for its rename under its final name; `false` if it is not such a file, or
 /// another name was expected: then it is renamed like any other.
-pub(super) async fn complete(store: &ObjectStore, from: &StoreKey, to: &StoreKey) -> Result<bool> {
+pub(super) async fn complete(
+    store: &ObjectStore,
+    from: &StoreKey,
+    to: &StoreKey,
+    exclusive: bool,
+) -> Result<bool> {
     let Changes::S3(s3) = &store.shared.changes else {
         return Ok(false);
     };
@@ -63,7 +73,7 @@ pub(super) async fn complete(store: &ObjectStore, from: &StoreKey, to: &StoreKey
         store.refuse_directory("rename", &marker),
         store.require_parent("rename", &target),
     )?;
-    let completed = s3::held::rename(store, s3, &held, &target).await?;
+    let completed = s3::held::rename(store, s3, &held, &target, exclusive).await?;
     if completed {
         discard_held(s3, &target).await?;
     }

@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -36,7 +39,7 @@ pub(super) enum Need {
 /// One store under test and what is needed to look behind it.
 pub(super) struct Lab {
     name: &'static str,
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
     directory: PathBuf,
     s3: Option<S3Backend>,
     _files: TempDir,
@@ -90,7 +93,7 @@ impl Lab {
         .unwrap();
         Self {
             name: "local",
-            store: Box::new(store),
+            store: Arc::new(store),
             directory: root,
             s3: None,
             _files: files,
@@ -109,7 +112,7 @@ impl Lab {
             ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap();
         Self {
             name: "stand-in",
-            store: Box::new(store),
+            store: Arc::new(store),
             directory,
             s3: Some(s3),
             _files: files,
@@ -155,7 +158,7 @@ impl Lab {
             ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap();
         Some(Self {
             name: "gateway",
-            store: Box::new(store),
+            store: Arc::new(store),
             directory: PathBuf::new(),
             s3: Some(s3),
             _files: TempDir::new().unwrap(),
@@ -169,7 +172,7 @@ impl Lab {
         change(&mut s3);
         Self {
             name: self.name,
-            store: Box::new(
+            store: Arc::new(
                 ObjectStore::open_s3(&s3, &Timeouts::default(), &Retries::default(), None).unwrap(),
             ),
             directory: self.directory.clone(),
@@ -181,6 +184,11 @@ impl Lab {
 
     pub(super) fn store(&self) -> &dyn Store {
         self.store.as_ref()
+    }
+
+    /// The same, to be held.
+    pub(super) fn shared(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 
     pub(super) fn directory(&self) -> &Path {

@@ -25,13 +25,13 @@ async fn links_that_lead_outside_are_refused() {
             ErrorKind::PermissionDenied,
         );
         fails_with(
-            store.rename(&key(name), &key("mine")).await,
+            store.rename(&key(name), &key("mine"), false).await,
             ErrorKind::PermissionDenied,
         );
     }
     put(store, "mine", &bytes(3)).await;
     fails_with(
-        store.rename(&key("mine"), &key("dir/mine")).await,
+        store.rename(&key("mine"), &key("dir/mine"), false).await,
         ErrorKind::PermissionDenied,
     );
     fails_with(
@@ -124,7 +124,7 @@ async fn the_upload_area_is_hidden() {
             ErrorKind::NotFound,
         );
         fails_with(
-            store.rename(&key(name), &key("x")).await,
+            store.rename(&key(name), &key("x"), false).await,
             ErrorKind::NotFound,
         );
         fails_with(
@@ -136,7 +136,7 @@ async fn the_upload_area_is_hidden() {
             ErrorKind::NameNotAllowed,
         );
         fails_with(
-            store.rename(&key("file"), &key(name)).await,
+            store.rename(&key("file"), &key(name), false).await,
             ErrorKind::NameNotAllowed,
         );
     }

@@ -7,6 +7,7 @@ mod lab;
 mod local;
 mod object;
 mod stream;
+mod together;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -365,8 +366,8 @@ on_every_store! {
             let path = format!("odd/{name}");
             match kind {
                 Kind::File => {
-                    store.rename(&key(&path), &key("odd/renamed")).await.expect(&name);
-                    store.rename(&key("odd/renamed"), &key(&path)).await.expect(&name);
+                    store.rename(&key(&path), &key("odd/renamed"), false).await.expect(&name);
+                    store.rename(&key("odd/renamed"), &key(&path), false).await.expect(&name);
                     store.remove_file(&key(&path)).await.expect(&name);
                 }
                 Kind::Directory => store.remove_directory(&key(&path)).await.expect(&name),
@@ -390,11 +391,11 @@ on_every_store! {
         let content = bytes(20 << 20);
         put(store, "in/file.part", &content).await;
         put(store, "out/file", &bytes(3)).await;
-        store.rename(&key("in/file.part"), &key("out/file")).await.unwrap();
+        store.rename(&key("in/file.part"), &key("out/file"), false).await.unwrap();
         assert!(get(store, "out/file").await == content);
         assert_eq!(kind_of(store, "in/file.part").await, None);
         assert_eq!(kind_of(store, "in").await, Some(Kind::Directory), "the directory outlives it");
-        store.rename(&key("out/file"), &key("out/file")).await.unwrap();
+        store.rename(&key("out/file"), &key("out/file"), false).await.unwrap();
         assert!(get(store, "out/file").await == content, "onto itself");
         lab.assert_nothing_left().await;
     }
@@ -404,12 +405,30 @@ on_every_store! {
         let store = lab.store();
         mkdir(store, "d").await;
         put(store, "file", &bytes(3)).await;
-        fails_with(store.rename(&key("missing"), &key("x")).await, ErrorKind::NotFound);
-        fails_with(store.rename(&key("file"), &key("d")).await, ErrorKind::IsADirectory);
-        fails_with(store.rename(&key("file"), &key("missing/x")).await, ErrorKind::NotFound);
-        fails_with(store.rename(&key("file"), &key("")).await, ErrorKind::IsADirectory);
+        fails_with(store.rename(&key("missing"), &key("x"), false).await, ErrorKind::NotFound);
+        fails_with(store.rename(&key("file"), &key("d"), false).await, ErrorKind::IsADirectory);
+        fails_with(store.rename(&key("file"), &key("missing/x"), false).await, ErrorKind::NotFound);
+        fails_with(store.rename(&key("file"), &key(""), false).await, ErrorKind::IsADirectory);
         assert_eq!(get(store, "file").await, bytes(3));
         assert_eq!(kind_of(store, "d").await, Some(Kind::Directory));
+    }
+
+    async fn a_rename_over_nothing_replaces_nothing(lab) {
+        let store = lab.store();
+        for size in [0, 10, (5 << 20) + 1] {
+            let (content, other) = (bytes(size), bytes(7));
+            put(store, "file", &content).await;
+            put(store, "taken", &other).await;
+            let refused = store.rename(&key("file"), &key("taken"), true).await;
+            fails_with(refused, ErrorKind::AlreadyExists);
+            assert_eq!(get(store, "file").await, content);
+            assert_eq!(get(store, "taken").await, other);
+            store.rename(&key("file"), &key("free"), true).await.unwrap();
+            assert_eq!(kind_of(store, "file").await, None);
+            assert_eq!(get(store, "free").await, content);
+            store.remove_file(&key("free")).await.unwrap();
+        }
+        lab.assert_nothing_left().await;
     }
 
     async fn a_directory_is_renamed_or_refused(lab) {
@@ -417,14 +436,14 @@ on_every_store! {
         let store = lab.store();
         mkdir(store, "d").await;
         put(store, "d/file", &bytes(3)).await;
-        let renamed = store.rename(&key("d"), &key("e")).await;
+        let renamed = store.rename(&key("d"), &key("e"), false).await;
         if lab.can(Need::RenameDirectory) {
             renamed.unwrap();
             assert_eq!(get(store, "e/file").await, bytes(3));
             mkdir(store, "f").await;
-            fails_with(store.rename(&key("e"), &key("f")).await, ErrorKind::IsADirectory);
+            fails_with(store.rename(&key("e"), &key("f"), false).await, ErrorKind::IsADirectory);
             put(store, "g", &bytes(1)).await;
-            fails_with(store.rename(&key("e"), &key("g")).await, ErrorKind::NotADirectory);
+            fails_with(store.rename(&key("e"), &key("g"), false).await, ErrorKind::NotADirectory);
         } else {
             fails_with(renamed, ErrorKind::Unsupported);
             assert_eq!(get(store, "d/file").await, bytes(3));

@@ -56,7 +56,7 @@ async fn a_directory_without_marker_outlives_its_last_file() {
     }
     store.remove_file(&key("a/b/c")).await.unwrap();
     store.remove_directory(&key("d/e")).await.unwrap();
-    store.rename(&key("f/g"), &key("h/g")).await.unwrap();
+    store.rename(&key("f/g"), &key("h/g"), false).await.unwrap();
     for name in ["a", "a/b", "d", "f"] {
         assert_eq!(kind_of(store, name).await, Some(Kind::Directory), "{name}");
     }
@@ -131,7 +131,7 @@ async fn metadata_and_tags_survive_rename_and_append() {
             "s3.put_object(Bucket=bucket, Key='a', Body=b'x' * {bytes_before}, ContentType='text/csv', Metadata={{'owner': 'bob'}}, Tagging='project=x&cost%20centre=a%2Bb%2F1')",
         ))
         .await;
-        store.rename(&key("a"), &key("b")).await.unwrap();
+        store.rename(&key("a"), &key("b"), false).await.unwrap();
         assert_eq!(lab.script(&described("b")).await, expected);
         let stat = store.stat(&key("b")).await.unwrap();
         let base = Base::Present {
@@ -346,7 +346,7 @@ async fn rename_and_append_move_no_old_bytes_through_us() {
     put(lab.store(), "old", &content).await;
     let meter = Arc::new(Meter::default());
     let (store, _proxy) = lab.behind_proxy(|up| metered(up, meter.clone())).await;
-    store.rename(&key("old"), &key("new")).await.unwrap();
+    store.rename(&key("old"), &key("new"), false).await.unwrap();
     assert!(meter.bytes() < 64 << 10);
     let stat = store.stat(&key("new")).await.unwrap();
     let base = Base::Present {
@@ -383,7 +383,7 @@ s3.put_object_tagging(Bucket=bucket, Key='old', Tagging={'TagSet': [{'Key': 'pro
     let meter = Arc::new(Meter::default());
     let (store, _proxy) = lab.behind_proxy(|up| metered(up, meter.clone())).await;
     let started = std::time::Instant::now();
-    store.rename(&key("old"), &key("new")).await.unwrap();
+    store.rename(&key("old"), &key("new"), false).await.unwrap();
     println!("rename: {} bytes, {:?}", meter.bytes(), started.elapsed());
     let stat = store.stat(&key("new")).await.unwrap();
     assert_eq!(stat.size, size);
@@ -435,7 +435,10 @@ async fn digests_are_kept_with_the_object() {
     // They go with the bytes.
     let content = bytes(11 << 20);
     let expected = Some((content.len() as u64, digest(&content, Checksum::Sha256)));
-    store.rename(&key("large"), &key("moved")).await.unwrap();
+    store
+        .rename(&key("large"), &key("moved"), false)
+        .await
+        .unwrap();
     let kept = store.checksum(&key("moved"), Checksum::Sha256).await;
     assert_eq!(kept.unwrap(), expected);
     // And not with others.
@@ -593,9 +596,9 @@ async fn renames_are_bounded_by_size() {
     let store = lab.store();
     put(store, "small", &bytes(1_000)).await;
     put(store, "large", &bytes(1_001)).await;
-    store.rename(&key("small"), &key("s")).await.unwrap();
+    store.rename(&key("small"), &key("s"), false).await.unwrap();
     fails_with(
-        store.rename(&key("large"), &key("l")).await,
+        store.rename(&key("large"), &key("l"), false).await,
         ErrorKind::TooLarge,
     );
     assert_eq!(names(store, "").await.len(), 2);

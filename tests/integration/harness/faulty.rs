@@ -8,6 +8,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, Sender},
     },
     thread,
     time::Duration,
@@ -49,6 +50,27 @@ pub(crate) struct FaultyGateway {
     shared: Arc<Shared>,
 }
 
+/// What its key ends in, to whom it is said that it has come, and from whom it hears that it may go on.
+type Hold = (String, Sender<()>, Receiver<()>);
+
+/// A request that is held back.
+pub(crate) struct Held {
+    arrived: Receiver<()>,
+    go: Sender<()>,
+}
+
+impl Held {
+    /// Waits until it has come.
+    pub(crate) fn wait(&self) {
+        self.arrived.recv_timeout(Duration::from_mins(1)).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release(self) {
+        self.go.send(()).unwrap();
+    }
+}
+
 struct Shared {
     upstream: SocketAddr,
     /// Of a thousand requests, so many fail.
@@ -59,6 +81,8 @@ struct Shared {
     done: Mutex<BTreeMap<(String, Fault), u64>>,
     /// The answer to the next request of this verb is lost.
     lose: Mutex<Option<&'static str>>,
+    /// The next request that makes an object of this key says that it has come, and waits.
+    hold: Mutex<Option<Hold>>,
     /// Verb and target of every request.
     seen: Mutex<Vec<(String, String)>>,
 }
@@ -76,6 +100,7 @@ impl FaultyGateway {
             requests: AtomicU64::new(0),
             done: Mutex::default(),
             lose: Mutex::default(),
+            hold: Mutex::default(),
             seen: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -99,6 +124,13 @@ impl FaultyGateway {
     /// The next request of this verb is carried out, and its answer is lost.
     pub(crate) fn lose_next(&self, verb: &'static str) {
         *self.shared.lose.lock().unwrap() = Some(verb);
+    }
+
+    /// Holds the next request back that makes an object whose key ends in `key`.
+    pub(crate) fn hold_next(&self, key: &str) -> Held {
+        let ((tell, arrived), (go, wait)) = (mpsc::channel(), mpsc::channel());
+        *self.shared.hold.lock().unwrap() = Some((key.to_owned(), tell, wait));
+        Held { arrived, go }
     }
 
     /// Requests so far.
@@ -140,6 +172,20 @@ impl Shared {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    fn hold(&self, request: &Head) {
+        let makes = ["PUT", "PUT copy", "POST", "POST uploadId"].contains(&request.verb().as_str());
+        let mut hold = self.hold.lock().unwrap();
+        let meant = hold
+            .as_ref()
+            .is_some_and(|(key, ..)| makes && request.target().ends_with(key.as_str()));
+        if let Some((_, tell, wait)) = hold.take_if(|_| meant) {
+            drop(hold);
+            tell.send(()).unwrap();
+            // An error is a test that has ended.
+            let _ = wait.recv();
+        }
     }
 
     fn fault(&self, request: &Head) -> Option<Fault> {
@@ -252,6 +298,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let fault = shared.fault(&request);
+        shared.hold(&request);
         let mut body = (&mut reader).take(request.length);
         match fault {
             Some(Fault::InternalError) => {

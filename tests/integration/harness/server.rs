@@ -188,10 +188,15 @@ impl Server {
             .sum()
     }
 
-    /// Ends the process without a warning and starts it again with the same configuration.
-    pub(crate) fn crash_and_restart(&mut self) {
+    /// Ends the process without a warning.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// The same, and starts it again with the same configuration.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.kill();
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }

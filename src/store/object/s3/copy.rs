@@ -79,12 +79,14 @@ pub(super) async fn parts(
 /// Renames an object: copy, verify, delete. Not atomic; at every moment at least one name has all bytes.
 ///
 /// Metadata, content type and storage class are kept, the source is deleted only if it is still what
-/// was copied.
+/// was copied. `exclusive`: over nothing. `CopyObject` takes a condition for that on few stores, so such a
+/// copy is made in parts, or through us where it is smaller than one, and committed like an upload.
 pub(in super::super) async fn rename(
     store: &ObjectStore,
     s3: &Arc<S3>,
     source: &str,
     target: &str,
+    exclusive: bool,
 ) -> Result<()> {
     let changed = || StoreError::new(ErrorKind::Changed, "rename");
     let head = s3.head("rename", source).await?.ok_or_else(changed)?;
@@ -92,7 +94,7 @@ pub(in super::super) async fn rename(
         return Err(StoreError::new(ErrorKind::TooLarge, "rename"));
     }
     let mut copied = false;
-    if size_of(&head) <= ONE_REQUEST {
+    if size_of(&head) <= ONE_REQUEST && !exclusive {
         let mut attributes = Attributes::of(&head);
         s3.carry_tags("rename", source, &head, &mut attributes)
             .await?;
@@ -105,7 +107,7 @@ pub(in super::super) async fn rename(
         };
     }
     if !copied {
-        let upload = S3Upload::copy(store, s3, target.to_owned(), source, &head).await?;
+        let upload = S3Upload::copy(store, s3, target.to_owned(), source, &head, exclusive).await?;
         Box::new(upload).commit(Vec::new()).await?;
     }
     match s3.head("rename", target).await? {

@@ -28,7 +28,7 @@ use super::{
     upload::State,
 };
 use crate::store::{
-    ErrorKind, Kind, NewFile, Result, Stat, StoreError, Total, object::ObjectStore,
+    ErrorKind, Kind, NewFile, Result, Stat, StoreError, Total, Whose, object::ObjectStore,
 };
 
 /// Where the records lie inside the area.
@@ -57,6 +57,9 @@ pub(super) struct Record {
     pub(super) digests: Vec<(String, String)>,
     /// Whose it is, for those who are told when it appears.
     pub(super) origin: Option<Origin>,
+    /// How many seconds it waits, by the configuration of who received it.
+    #[serde(default)]
+    pub(super) commit_after: u64,
 }
 
 /// A file that waits.
@@ -96,6 +99,12 @@ impl Held {
         }
     }
 
+    /// Whether it has waited as long as who received it would have let it.
+    fn has_waited(&self) -> bool {
+        let waited = self.since.elapsed().unwrap_or_default();
+        waited >= Duration::from_secs(self.record.commit_after)
+    }
+
     /// Last segment of its key.
     pub(in super::super) fn file_name(&self) -> &str {
         split(&self.record.path).1
@@ -129,7 +138,7 @@ pub(in super::super) async fn at(s3: &S3, path: &str) -> Result<Option<Held>> {
     if s3.settings.deferred.final_name(split(path).1).is_none() {
         return Ok(None);
     }
-    let mut found = s3.records_below(&prefix_of(path)).await?;
+    let mut found = s3.records_of(path).await?;
     // Where two processes took the same name at once, the later one's file counts.
     while let Some((name, since)) = found.pop() {
         let held = s3.read_held(name, since).await?;
@@ -165,17 +174,23 @@ pub(in super::super) async fn total(s3: &S3, directory: &str) -> Result<Total> {
     Ok(total)
 }
 
-/// Gives a file its final name, if `target` is the one that was expected and can still be had.
+/// Gives a file its final name, if `target` is the one that was expected and can still be had; `exclusive`:
+/// over nothing, else it goes on waiting.
 pub(in super::super) async fn rename(
     store: &ObjectStore,
     s3: &Arc<S3>,
     held: &Held,
     target: &str,
+    exclusive: bool,
 ) -> Result<bool> {
     let Some(_claim) = s3.hold_record(held, "rename").await? else {
         return Ok(false);
     };
-    if held.record.target != target || s3.complete_held(store, held, At::Final).await?.is_none() {
+    if held.record.target != target {
+        return Ok(false);
+    }
+    let completed = s3.complete_held(store, held, At::Final, exclusive).await?;
+    if completed.is_none() {
         return Ok(false);
     }
     let record = &held.record;
@@ -203,7 +218,7 @@ pub(in super::super) async fn commit(store: &ObjectStore, s3: &Arc<S3>, held: &H
         s3.abort(&record.path, &record.id).await?;
         return s3.end_held(held, Some(At::Final)).await;
     }
-    let completed = s3.complete_held(store, held, At::Temporary).await?;
+    let completed = s3.complete_held(store, held, At::Temporary, false).await?;
     if completed.is_none() {
         if s3.read_held(held.name.clone(), held.since).await?.is_none() {
             // Another process renamed it in this moment.
@@ -238,13 +253,27 @@ pub(in super::super) async fn discard(s3: &Arc<S3>, held: &Held) -> Result<()> {
     s3.end_held(held, None).await
 }
 
-/// Drops what waits at `path` but for the file with `nonce`: a newer one has taken its place.
-pub(super) async fn discard_older(s3: &Arc<S3>, path: &str, nonce: &str) -> Result<()> {
+/// Drops what waits at `path` and is older than the file with `nonce`, which has taken its place. Where that
+/// one waits too (`waits`), a newer one stays, and drops it in turn: were each of two to drop the other, both
+/// would be lost.
+pub(super) async fn discard_older(
+    s3: &Arc<S3>,
+    path: &str,
+    nonce: &str,
+    waits: bool,
+) -> Result<()> {
     if s3.settings.deferred.final_name(split(path).1).is_none() {
         return Ok(());
     }
-    for (name, since) in s3.records_below(&prefix_of(path)).await? {
+    let mut found = s3.records_of(path).await?;
+    if waits {
+        let own = found.iter().position(|(name, _)| name.ends_with(nonce));
+        // If it is not there any more, nothing is ours to replace.
+        found.truncate(own.unwrap_or_default());
+    }
+    for (name, since) in found {
         if let Some(held) = s3.read_held(name, since).await?
+            && held.record.path == path
             && held.record.nonce != nonce
         {
             discard(s3, &held).await?;
@@ -253,7 +282,8 @@ pub(super) async fn discard_older(s3: &Arc<S3>, path: &str, nonce: &str) -> Resu
     Ok(())
 }
 
-/// Commits what has waited long enough, whichever process received it. How many were committed.
+/// Commits what has waited long enough, whichever process received it: by this configuration and by that of
+/// who received it, which may be another one while replicas are replaced. How many were committed.
 pub(in super::super) async fn commit_due(store: &ObjectStore, s3: &Arc<S3>) -> Result<u64> {
     // Without patterns nothing waits but what another configuration left.
     let age = s3.commits_after().unwrap_or_default();
@@ -269,25 +299,29 @@ pub(in super::super) async fn commit_due(store: &ObjectStore, s3: &Arc<S3>) -> R
         }
     }
     let due = all.into_iter().filter(|(_, since)| *since <= limit);
-    commit_all(store, s3, due.collect()).await
+    commit_all(store, s3, due.collect(), Whose::Due).await
 }
 
 /// Commits all that this process received: it is about to end.
 pub(in super::super) async fn commit_own(store: &ObjectStore, s3: &Arc<S3>) -> Result<u64> {
     let own = s3.waiting.records();
     let own = own.into_iter().map(|name| (name, SystemTime::now()));
-    commit_all(store, s3, own.collect()).await
+    commit_all(store, s3, own.collect(), Whose::Ours).await
 }
 
 async fn commit_all(
     store: &ObjectStore,
     s3: &Arc<S3>,
     records: Vec<(String, SystemTime)>,
+    whose: Whose,
 ) -> Result<u64> {
     let work = stream::iter(records).map(async |(name, since)| {
         let Some(held) = s3.read_held(name, since).await? else {
             return Ok(0);
         };
+        if whose == Whose::Due && !held.has_waited() {
+            return Ok(0);
+        }
         match commit(store, s3, &held).await {
             Ok(()) => Ok(1),
             // A session of this process is at it.
@@ -345,6 +379,14 @@ impl S3 {
         Ok(found)
     }
 
+    /// Records of one file, the newest last: by the store's clock, which is one for all processes, and by
+    /// name where that does not tell.
+    async fn records_of(&self, path: &str) -> Result<Vec<(String, SystemTime)>> {
+        let mut found = self.records_below(&prefix_of(path)).await?;
+        found.sort_by(|one, other| (one.1, &one.0).cmp(&(other.1, &other.0)));
+        Ok(found)
+    }
+
     async fn held_below(&self, prefix: &str) -> Result<Vec<Held>> {
         let found = self.records_below(prefix).await?;
         stream::iter(found)
@@ -364,12 +406,14 @@ impl S3 {
         }))
     }
 
-    /// Completes one of the two uploads; `None` if it is not there and was not completed before.
+    /// Completes one of the two uploads; `None` if it is not there and was not completed before. `exclusive`:
+    /// over nothing, [`ErrorKind::AlreadyExists`].
     async fn complete_held(
         self: &Arc<Self>,
         store: &ObjectStore,
         held: &Held,
         at: At,
+        exclusive: bool,
     ) -> Result<Option<Stat>> {
         let record = &held.record;
         let (path, id) = match at {
@@ -384,7 +428,11 @@ impl S3 {
             let text = format!("{path}: the parts are not those that were sent");
             return Err(StoreError::with_source(ErrorKind::Internal, "commit", text));
         }
-        let mut upload = S3Upload::new(store, self, path.clone(), &NewFile::default());
+        let file = NewFile {
+            exclusive,
+            ..NewFile::default()
+        };
+        let mut upload = S3Upload::new(store, self, path.clone(), &file);
         upload.nonce.clone_from(&record.nonce);
         upload.size = record.bytes;
         upload.digests = None;
@@ -394,7 +442,14 @@ impl S3 {
         let stat = match upload.complete(id.clone()).await {
             Ok(stat) => stat,
             // Its answer may have been lost.
-            Err(error) => upload.landed().await.ok_or(error)?,
+            Err(error) => match upload.landed().await {
+                Some(stat) => stat,
+                None if exclusive && error.kind() == ErrorKind::Changed => {
+                    let kind = ErrorKind::AlreadyExists;
+                    return Err(StoreError::with_source(kind, "rename", error));
+                }
+                None => return Err(error),
+            },
         };
         if let Some(version) = &stat.version {
             let digests = record.digests.iter().cloned();
@@ -465,6 +520,7 @@ impl S3Upload {
             bytes: self.size,
             digests: digests.map_or_else(Vec::new, |digests| digests.into_metadata().collect()),
             origin: twin.origin.clone(),
+            commit_after: self.s3.settings.deferred.commit_after.as_secs(),
         };
         let name = record.name();
         if let Err(error) = self.s3.put_json(&name, &record).await {
@@ -509,6 +565,7 @@ mod tests {
             bytes: 0,
             digests: Vec::new(),
             origin: None,
+            commit_after: 0,
         };
         let name = record("t/d/a.tmp").name();
         assert!(name.starts_with(&directory_of("t/d")), "{name}");

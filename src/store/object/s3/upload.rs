@@ -131,15 +131,20 @@ impl S3Upload {
         Ok(upload)
     }
 
-    /// A copy of the `bytes` bytes of `source`, all inside the store.
+    /// A copy of `source`, what is not too small for a part inside the store; `exclusive`: over nothing.
     pub(super) async fn copy(
         store: &ObjectStore,
         s3: &Arc<S3>,
         target: String,
         source: &str,
         head: &HeadObjectOutput,
+        exclusive: bool,
     ) -> Result<Self> {
-        let mut upload = Self::new(store, s3, target, &NewFile::default());
+        let file = NewFile {
+            exclusive,
+            ..NewFile::default()
+        };
+        let mut upload = Self::new(store, s3, target, &file);
         upload.attributes = Attributes::of(head);
         s3.carry_tags("rename", source, head, &mut upload.attributes)
             .await?;
@@ -429,9 +434,10 @@ impl S3Upload {
         self.complete(id).await
     }
 
-    /// A file that waited under this name is replaced.
-    async fn replace_held(&self) {
-        if let Err(error) = held::discard_older(&self.s3, &self.path, &self.nonce).await {
+    /// A file that waited under this name is replaced by `stat`.
+    async fn replace_held(&self, stat: &Stat) {
+        let older = held::discard_older(&self.s3, &self.path, &self.nonce, stat.waits);
+        if let Err(error) = older.await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(key = ?self.path, error, "an older file of this name still waits for its rename");
         }
@@ -502,7 +508,7 @@ impl Upload for S3Upload {
             Ok(stat) => {
                 self.state = State::Ended;
                 self.clear_place().await;
-                self.replace_held().await;
+                self.replace_held(&stat).await;
                 return Ok(stat);
             }
             Err(error) => error,
@@ -529,7 +535,7 @@ impl Upload for S3Upload {
         self.clear_place().await;
         match landed {
             Some(stat) => {
-                self.replace_held().await;
+                self.replace_held(&stat).await;
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(key = ?self.path, error, "an upload was committed although the store reported an error");
                 Ok(stat)
