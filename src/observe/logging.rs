@@ -30,9 +30,9 @@ const SILENT: [&str; 3] = ["libunftp", "slog_stdlog", "unftp_core"];
 /// verifier of each try of a request, whose error is told anyway.
 const QUIET: &str =
     "opendal=warn,hyper=warn,reqwest=warn,rustls=error,rustls_platform_verifier=off";
-/// Libraries that tell the headers of requests, and with them credentials: warnings and errors at most,
+/// Libraries that tell the headers of requests, or whole tokens, and with them credentials: warnings and errors at most,
 /// whatever a filter says.
-const CAPPED: [&str; 4] = ["aws_", "reqsign", "hyper", "reqwest"];
+const CAPPED: [&str; 5] = ["aws_", "reqsign", "hyper", "reqwest", "yup_oauth2"];
 /// Longest filter that is taken.
 pub const FILTER_BYTES: usize = 4096;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{PASSWORD, Raw, Server, Store, Version, until};
+use crate::harness::{PASSWORD, Raw, Receiver, Server, Store, Version, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -156,4 +156,42 @@ fn reload_takes_up_the_log() {
     Raw::explicit(&server).expect("MKD compact", 257);
     let text = line(&server, "path=\"/compact\"");
     assert!(!text.starts_with('{'), "{text}");
+}
+
+/// The second driver of GCS speaks to Google's token service by a library that logs what it sends and gets.
+#[test]
+fn credentials_of_a_bucket_are_never_in_the_log() {
+    let store = Store::local();
+    // Stands for the token service; that its answer is none is no matter.
+    let google = Receiver::start(Some(200));
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let account = json!({
+        "type": "service_account", "project_id": "p", "private_key_id": "id",
+        "private_key": key.serialize_pem(), "client_email": "ftp@p.example", "client_id": "1",
+        "auth_uri": google.url(), "token_uri": google.url(),
+    });
+    let server = Server::with(&store)
+        .file("account.json", &account.to_string())
+        .set(
+            "/backends/main",
+            json!({
+                "type": "gcs", "bucket": "b", "driver": "unftp-sbe-gcs",
+                "endpoint": google.url().trim_end_matches("/hook"), "credentials_file": "account.json",
+            }),
+        )
+        .set("/timeouts/store_seconds", 5)
+        .set("/log/level", "trace")
+        .start();
+    Raw::explicit(&server).expect("QUIT", 221);
+    let asked = until(PATIENCE, "a token is asked for", || {
+        let requests = google.requests();
+        let asked = requests
+            .iter()
+            .find(|request| request.body.contains("assertion="));
+        asked.cloned().ok_or(format!("{requests:?}"))
+    });
+    let (_, assertion) = asked.body.split_once("assertion=").unwrap();
+    let log = server.log().join("\n");
+    assert!(!log.contains(assertion), "{log}");
+    assert!(!log.contains("PRIVATE KEY"), "{log}");
 }
