@@ -248,14 +248,16 @@ impl Reloader {
         for door in &prepared.serving.doors {
             door.tls.announce(&door.config.name, metrics);
         }
-        let (config, told) = (prepared.serving.config.clone(), Arc::clone(metrics));
+        self.logging.configure(&prepared.serving.config.log);
+        let config = prepared.serving.config.clone();
+        // Up to here without a pause: a drain that begins now finds the old state or the new one.
+        self.current.store(Arc::new(prepared.serving));
+        let told = Arc::clone(metrics);
         // What became of it is in the log.
         let _ = tokio::task::spawn_blocking(move || {
             auth::announce_certificates(&config, &told);
         })
         .await;
-        self.logging.configure(&prepared.serving.config.log);
-        self.current.store(Arc::new(prepared.serving));
         self.look_at_admin(|tls| {
             tls.prepare().map(|fresh| {
                 tls.adopt(fresh);
