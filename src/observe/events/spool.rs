@@ -4,7 +4,7 @@
 //! none. Names begin with the time in milliseconds: their order is the order of the events.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -25,21 +25,29 @@ const UNFINISHED: &str = ".tmp";
 #[derive(Debug)]
 pub(super) struct Spool {
     directory: PathBuf,
-    /// By file name. Bounded by `events.spool_events` and the number of running transfers.
-    waiting: Mutex<BTreeMap<String, Attempts>>,
+    waiting: Mutex<Waiting>,
     /// Something came.
     pub(super) arrived: Notify,
     /// One writer at a time.
     dead: Mutex<()>,
 }
 
-/// How often an event was tried, and when it is its turn again.
+/// Events by file name. Bounded by `events.spool_events` and the number of running transfers. Each is in one
+/// of `ready` and `later` as well, or on its way: a hundred thousand that wait for a receiver which is away
+/// must not be walked through for each try.
+#[derive(Debug, Default)]
+struct Waiting {
+    all: BTreeMap<String, Attempts>,
+    ready: BTreeSet<String>,
+    later: BTreeSet<(Instant, String)>,
+}
+
+/// How often an event was tried.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempts {
     pub(super) count: u32,
+    /// When it is its turn again, once it was refused.
     due: Option<Instant>,
-    /// It is on its way just now.
-    running: bool,
 }
 
 /// What is to be done next.
@@ -58,7 +66,7 @@ impl Spool {
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
-        let mut waiting = BTreeMap::new();
+        let mut waiting = Waiting::default();
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -67,7 +75,7 @@ impl Spool {
             if name.ends_with(UNFINISHED) {
                 fs::remove_file(entry.path())?;
             } else if name.ends_with(SUFFIX) {
-                waiting.insert(name, Attempts::default());
+                waiting.add(name);
             }
         }
         // Now, and not at the first event.
@@ -84,7 +92,7 @@ impl Spool {
 
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        self.table().len()
+        self.table().all.len()
     }
 
     /// Puts an event on the disk for good. Blocks.
@@ -112,7 +120,7 @@ impl Spool {
             let _ = fs::remove_file(self.directory.join(&name));
             return Err(error);
         }
-        self.table().insert(name, Attempts::default());
+        self.table().add(name);
         self.arrived.notify_one();
         Ok(())
     }
@@ -120,27 +128,31 @@ impl Spool {
     /// The oldest event whose turn it is; it is marked as on its way.
     pub(super) fn next(&self, now: Instant) -> Turn {
         let mut table = self.table();
-        let mut soonest = None;
-        for (name, attempts) in table.iter_mut().filter(|(_, attempts)| !attempts.running) {
-            match attempts.due {
-                Some(due) if due > now => {
-                    soonest = Some(soonest.map_or(due, |soonest: Instant| soonest.min(due)));
-                }
-                _ => {
-                    attempts.running = true;
-                    attempts.count += 1;
-                    return Turn::Deliver(name.clone(), *attempts);
-                }
+        let Waiting { all, ready, later } = &mut *table;
+        while let Some((due, name)) = later.pop_first() {
+            if due > now {
+                later.insert((due, name));
+                break;
+            }
+            ready.insert(name);
+        }
+        while let Some(name) = ready.pop_first() {
+            if let Some(attempts) = all.get_mut(&name) {
+                attempts.count += 1;
+                attempts.due = None;
+                return Turn::Deliver(name, *attempts);
             }
         }
-        Turn::Rest(soonest)
+        Turn::Rest(later.first().map(|(due, _)| *due))
     }
 
     /// It was not taken: again after `pause`.
     pub(super) fn postpone(&self, name: &str, pause: Duration) {
-        if let Some(attempts) = self.table().get_mut(name) {
-            attempts.running = false;
-            attempts.due = Some(Instant::now() + pause);
+        let (mut table, due) = (self.table(), Instant::now() + pause);
+        let Waiting { all, later, .. } = &mut *table;
+        if let Some(attempts) = all.get_mut(name) {
+            attempts.due = Some(due);
+            later.insert((due, name.to_owned()));
         }
     }
 
@@ -157,7 +169,7 @@ impl Spool {
             // It is delivered once more after a restart.
             tracing::warn!(event = name, %error, "a delivered event stays in the spool");
         }
-        self.table().remove(name);
+        self.table().forget(name);
     }
 
     /// Puts an event among the dead letters, for people. Blocks.
@@ -195,8 +207,22 @@ impl Spool {
     }
 
     /// Held for a few moves at a time.
-    fn table(&self) -> MutexGuard<'_, BTreeMap<String, Attempts>> {
+    fn table(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, name: String) {
+        self.ready.insert(name.clone());
+        self.all.insert(name, Attempts::default());
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(due) = self.all.remove(name).and_then(|attempts| attempts.due) {
+            self.later.remove(&(due, name.to_owned()));
+        }
+        self.ready.remove(name);
     }
 }
 
@@ -244,6 +270,43 @@ mod tests {
         let dead: serde_json::Value = serde_json::from_str(&dead).unwrap();
         assert_eq!(dead["event"]["n"], 1);
         assert_eq!(Spool::open(directory.path()).unwrap().waiting(), 0);
+    }
+
+    /// A receiver that is away for hours: the more wait, the less each try may cost.
+    #[test]
+    fn next_of_a_hundred_thousand_is_found_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(directory.path()).unwrap();
+        for number in 0..100_000 {
+            spool.table().add(format!("{number:015}-x.json"));
+        }
+        let start = Instant::now();
+        for number in 0..100_000 {
+            let Turn::Deliver(name, attempts) = spool.next(start) else {
+                panic!("{number} must be due")
+            };
+            assert_eq!(
+                (attempts.count, &name[..15]),
+                (1, &*format!("{number:015}"))
+            );
+            spool.postpone(&name, Duration::from_mins(1 + number % 5));
+        }
+        let Turn::Rest(Some(due)) = spool.next(Instant::now()) else {
+            panic!("all were refused")
+        };
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            start.elapsed()
+        );
+        let Turn::Deliver(first, attempts) = spool.next(due) else {
+            panic!("one is due again")
+        };
+        assert_eq!((attempts.count, &first[..15]), (2, "000000000000000"));
+        spool.remove(&first);
+        spool.remove("000000000000001-x.json");
+        assert_eq!(spool.waiting(), 99_998);
+        assert_eq!(spool.table().later.len(), 99_998);
     }
 
     #[test]
