@@ -35,7 +35,7 @@ pub struct Journal {
 
 /// What cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("{key} {path}: {source}")]
+#[error("{key} {path}")]
 pub struct JournalError {
     key: &'static str,
     path: String,

@@ -1,6 +1,7 @@
 //! What an operator sees of the server: logs, metrics, the audit trail and events.
 
 pub mod audit;
+pub mod authorities;
 pub mod events;
 pub mod journal;
 pub mod logging;

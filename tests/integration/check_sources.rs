@@ -299,3 +299,74 @@ fn parameters_end(days: i64) -> f64 {
     let end = time::OffsetDateTime::now_utc() + time::Duration::days(days);
     end.unix_timestamp() as f64
 }
+
+/// Who is in such a group could never log in, and only the log of that moment would say why.
+#[test]
+fn groups_that_no_users_file_has_are_found() {
+    let prepared = Prepared::new();
+    let directory = |group: &str| {
+        json!({
+            "urls": ["ldaps://127.0.0.1:9"], "ca_file": "ca.pem",
+            "user_dn": "uid={user},dc=example,dc=com", "groups": {"map": {"up": group}},
+        })
+    };
+    let auth = |sources: Value, ldap: &str, anonymous: &str| {
+        json!({"auth": {
+            "sources": sources, "ldap": directory(ldap), "anonymous": {"groups": [anonymous]},
+        }})
+    };
+    let all = json!(["users", "ldap", "anonymous"]);
+    let (code, said) = prepared.check(&auth(all.clone(), "uploaders", "readers"), false);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = prepared.check(&auth(all, "uploader", "reader"), false);
+    assert_eq!(code, Some(1), "{said}");
+    for words in [
+        "auth.ldap.groups.map: no group of the users files has the name \"uploader\"",
+        "auth.anonymous.groups: no group of the users files has the name \"reader\"",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    // Of a source that is not asked nothing is wanted.
+    let (code, said) = prepared.check(&auth(json!(["users"]), "uploader", "reader"), false);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// What the server would not start with, or could not keep, for want of a place to write.
+#[test]
+fn places_that_the_server_writes_to_are_tried() {
+    let prepared = Prepared::new();
+    let webhook = |ca_file: &str| json!([{"name": "a", "url": "https://127.0.0.1:9/", "events": ["ban"], "ca_file": ca_file}]);
+    let sections = |directory: &str, ca_file: &str| {
+        json!({
+            "audit": {"file": format!("{directory}audit.jsonl")},
+            "bans": {"state_file": format!("{directory}bans.json")},
+            "events": {"spool": format!("{directory}new/spool"), "webhooks": webhook(ca_file)},
+            "telemetry": {"otlp": {"endpoint": "https://127.0.0.1:9", "ca_file": ca_file}},
+        })
+    };
+    let (code, said) = prepared.check(&sections("", "ca.pem"), true);
+    assert_eq!(code, Some(0), "{said}");
+    for left in ["audit.jsonl", "bans.json", "new"] {
+        assert!(!prepared.0.path().join(left).exists(), "{left} is left");
+    }
+    let (code, said) = prepared.check(&sections("nowhere/", "users.yaml"), true);
+    assert_eq!(code, Some(3), "{said}");
+    for words in [
+        "audit.file ",
+        "bans.state_file ",
+        "events.webhooks.a.ca_file ",
+        "telemetry.otlp.ca_file ",
+        "no certificate found",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // A spool is made, a file's directory is not; nobody makes one in /proc.
+    let (code, said) = prepared.check(&sections("/proc/causeway/", "ca.pem"), true);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("events.spool /proc/causeway/new/spool cannot be written"),
+        "{said}"
+    );
+    let (code, said) = prepared.check(&sections("nowhere/", "ca.pem"), false);
+    assert_eq!(code, Some(0), "offline: {said}");
+}

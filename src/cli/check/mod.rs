@@ -8,6 +8,7 @@ mod report;
 mod resources;
 mod sources;
 mod stores;
+mod written;
 
 use std::{fmt::Write as _, path::PathBuf, time::SystemTime};
 
@@ -16,7 +17,7 @@ pub(super) use self::report::Report;
 use super::Failure;
 use crate::{
     auth::{Names, Users},
-    config::{Backend, Config, Listener, PublicAddress},
+    config::{Backend, Config, Listener, PublicAddress, SourceKind},
     edge::{Tls, doubts},
 };
 
@@ -54,7 +55,9 @@ fn look(arguments: &Arguments, mut report: Report) -> Result<Report, Failure> {
     certificates(arguments, &config, &mut report);
     sources::look(&config, !arguments.offline, &mut report)?;
     network::look(&config, &mut report);
+    written::look(&config, &mut report);
     if !arguments.offline {
+        written::try_all(&config, &mut report);
         network::try_all(&config, &mut report);
         resources::look(&config, &mut report);
     }
@@ -69,8 +72,12 @@ fn look(arguments: &Arguments, mut report: Report) -> Result<Report, Failure> {
 fn users(config: &Config, report: &mut Report) -> usize {
     let files = config.auth.users.as_ref();
     match files.map(|files| Users::load(files, &Names::of(config))) {
-        None => 0,
+        None => {
+            unknown_groups(config, &Users::nobody(), report);
+            0
+        }
         Some(Ok(users)) => {
+            unknown_groups(config, &users, report);
             useless_certificates(config, &users, report);
             for name in users.with_weak_hashes() {
                 report.warn(
@@ -89,6 +96,27 @@ fn users(config: &Config, report: &mut Report) -> usize {
             0
         }
     }
+}
+
+/// Groups that other sources give their users, and that no users file has: nobody gets in with one.
+fn unknown_groups(config: &Config, users: &Users, report: &mut Report) {
+    let auth = &config.auth;
+    let mut look = |key: &str, source, groups: &mut dyn Iterator<Item = &String>| {
+        for group in groups.filter(|_| auth.sources.contains(&source)) {
+            if !users.groups().contains_key(group) {
+                report.problem(
+                    "sources",
+                    format!("{key}: no group of the users files has the name {group:?}, and nobody who is in it can log in"),
+                );
+            }
+        }
+    };
+    if let Some(ldap) = &auth.ldap {
+        let mut groups = ldap.groups.map.iter().map(|(_, group)| group);
+        look("auth.ldap.groups.map", SourceKind::Ldap, &mut groups);
+    }
+    let mut groups = auth.anonymous.groups.iter();
+    look("auth.anonymous.groups", SourceKind::Anonymous, &mut groups);
 }
 
 /// Users who need a certificate that no listener asks for.

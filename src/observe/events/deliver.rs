@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as _,
-    fs, io,
+    io,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -18,7 +18,10 @@ use super::{
     Hook,
     spool::{Attempts, Turn, age},
 };
-use crate::config::{Secret, Webhook};
+use crate::{
+    config::{Secret, Webhook},
+    observe::authorities,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -42,13 +45,8 @@ impl Delivery {
             .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
             .timeout(hook.timeout);
         if let Some(file) = &hook.ca_file {
-            let name = |error: &dyn std::fmt::Display| {
-                io::Error::other(format!("ca_file {}: {error}", file.display()))
-            };
-            let pem = fs::read(file).map_err(|error| name(&error))?;
-            let authorities =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| name(&error))?;
-            for authority in authorities {
+            let name = |error| io::Error::other(format!("ca_file {}: {error}", file.display()));
+            for authority in authorities::read(file).map_err(name)? {
                 builder = builder.add_root_certificate(authority);
             }
         }

@@ -3,7 +3,7 @@
 //! One request at a time, each with a deadline; what a collector refuses for now is sent again a few
 //! times while the queue fills. At the end what is left is sent within a few seconds, or lost.
 
-use std::{fs, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -29,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use super::queue::Lost;
 use crate::{
     config::{Otlp, Secret},
-    observe::metrics::{Metrics, SpanLabels},
+    observe::{
+        authorities,
+        metrics::{Metrics, SpanLabels},
+    },
 };
 
 /// Spans of one request.
@@ -91,9 +94,7 @@ impl Exporter {
             .timeout(settings.timeout);
         if let Some(file) = &settings.ca_file {
             let name = || format!("telemetry.otlp.ca_file {}", file.display());
-            let pem = fs::read(file).with_context(name)?;
-            let authorities = reqwest::Certificate::from_pem_bundle(&pem).with_context(name)?;
-            for authority in authorities {
+            for authority in authorities::read(file).with_context(name)? {
                 builder = builder.add_root_certificate(authority);
             }
         }
