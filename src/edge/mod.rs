@@ -286,6 +286,7 @@ async fn wait(control: &mut Control, session: &Session) -> Result<Incoming, Repl
         () = tokio::time::sleep_until(deadline) => Err(if session.is_over() {
             term::over()
         } else {
+            tracing::info!(why = farewell, "session ends");
             Reply::new(421, farewell)
         }),
         () = session.visit.kicked() => Err(kicked()),

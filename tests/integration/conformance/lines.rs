@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Site, answers, answers_to_bytes, last_words};
-use crate::harness::{End, Raw, Server, Store, Version, bytes};
+use crate::harness::{End, Raw, Server, Store, Version, bytes, until};
 
 items!(
     a1_one_220_or_421,
@@ -280,6 +280,11 @@ fn a15_idle_gets_421_and_close_notify() {
     let mut raw = Raw::explicit(&server);
     raw.reply_within(Duration::from_secs(5)).expect(421);
     assert_eq!(raw.end(), End::CloseNotify);
+    until(Duration::from_secs(5), "the log says so", || {
+        let log = server.log().join("\n");
+        let says = log.contains("session ends") && log.contains("Idle for too long");
+        if says { Ok(()) } else { Err(log) }
+    });
 }
 
 fn a16_quit_lets_a_transfer_finish() {
