@@ -103,6 +103,13 @@ impl Incoming {
         Self { feed, outcome }
     }
 
+    /// Ends an upload of which nothing has arrived. Waits a moment for the store to be done with it: who
+    /// hears of it tries again at once, and must not be a second session on the same file.
+    pub async fn give_up(self) {
+        drop(self.feed);
+        let _ = timeout(SETTLE, self.outcome).await;
+    }
+
     /// Receives the whole file and commits it.
     ///
     /// The object is visible if and only if this returns `Ok`, or [`Failure::CommitTimeout`] and the
@@ -139,7 +146,13 @@ impl Incoming {
                 // here is theirs.
                 let _ = timeout(deadlines.stall, wire.shutdown()).await;
                 // An ABOR that was sent before the end may be read after it.
-                progress.cleared().await.map(|()| last)
+                match progress.cleared().await {
+                    Ok(()) => Ok(last),
+                    Err(taken_back) => {
+                        gathered.part = last;
+                        Err(taken_back)
+                    }
+                }
             }
             Err(failure) => Err(failure),
         };

@@ -11,7 +11,11 @@ use std::{
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::harness::{Builder, Raw, Server, Store, Version, bytes, password_hash, until};
+use crate::harness::{
+    Builder, Raw, Server, Store, Version, bytes, on_each_store, password_hash, until,
+};
+
+on_each_store!(who_tries_again_at_once_is_not_in_its_own_way);
 
 fn in_clear(store: &Store) -> Builder {
     Server::with(store)
@@ -40,6 +44,31 @@ fn abor_before_the_end_of_the_data_leaves_nothing() {
         assert_eq!(codes, [426, 226], "turn {turn}");
     }
     store.assert_holds(&[]);
+}
+
+#[test]
+fn abor_before_the_end_of_the_data_keeps_what_came() {
+    let store = Store::local();
+    let server = Server::with(&store)
+        .set("/uploads", json!({"resume": "on"}))
+        .start();
+    let mut raw = Raw::explicit(&server);
+    for turn in 0..20 {
+        let name = format!("file{turn}");
+        let mut data = raw.begin_transfer(&format!("STOR {name}"));
+        data.write(&bytes(1, 100_000)).unwrap();
+        until(Duration::from_secs(10), "all of it is there", || {
+            let reply = raw.command("STAT");
+            let all = reply.text().contains("upload of 100000 bytes");
+            if all { Ok(()) } else { Err(reply.text()) }
+        });
+        raw.send(b"ABOR\r\n").unwrap();
+        data.finish_anyhow();
+        raw.reply().expect(426);
+        raw.reply().expect(226);
+        let size = raw.expect(&format!("SIZE {name}"), 213).text();
+        assert_eq!(size, "213 99999", "turn {turn}");
+    }
 }
 
 #[test]
@@ -118,6 +147,50 @@ fn abor_ends_a_checksum() {
         let codes = [raw.reply().code, raw.reply().code, raw.reply().code];
         assert_eq!(codes, [426, 226, 200], "{line}");
     }
+}
+
+/// What failed before a byte moved is over with its reply: the next try is no second session.
+fn who_tries_again_at_once_is_not_in_its_own_way(store: &Store) {
+    let server = Server::with(store)
+        .set("/uploads", json!({"resume": "on"}))
+        .start();
+    let mut raw = Raw::explicit(&server);
+    let content = bytes(4, 11 << 20);
+    let mut data = raw.begin_transfer("STOR file");
+    data.write(&content[..7 << 20]).unwrap();
+    data.send_fin();
+    raw.reply().expect(426);
+    for turn in 0..5 {
+        rest(&mut raw);
+        let address = raw.epsv();
+        let mut data = TcpStream::connect(address).unwrap();
+        data.write_all(b"no TLS").unwrap();
+        let reply = raw.failing_transfer("STOR file");
+        assert_eq!(reply.code, 522, "turn {turn}: {reply}");
+        rest(&mut raw);
+        raw.epsv();
+        let reply = raw.command("STOR file");
+        assert_eq!(reply.code, 150, "turn {turn}: {reply}");
+        raw.send(b"ABOR\r\n").unwrap();
+        raw.reply().expect(426);
+        raw.reply().expect(226);
+    }
+    let kept = rest(&mut raw);
+    raw.store("STOR file", &content[kept..]);
+    store.assert_holds(&[("alice/file", &content)]);
+}
+
+/// SIZE, once something is kept, and REST.
+fn rest(raw: &mut Raw) -> usize {
+    let kept = until(Duration::from_secs(20), "the upload is kept", || {
+        let reply = raw.command("SIZE file");
+        match reply.code {
+            213 => Ok(reply.text()[4..].trim().parse().unwrap()),
+            _ => Err(reply.text()),
+        }
+    });
+    raw.expect(&format!("REST {kept}"), 350);
+    kept
 }
 
 /// An S3 server with a directory of which every page says that more follows.
@@ -296,13 +369,14 @@ fn slow_but_steady_download_does_not_stall() {
     assert_eq!(reply.code, 226, "{reply} after {read}");
 }
 
-/// The first link-local address of this machine, with its interface.
+/// The first link-local address of this machine, with its interface: every interface but the loopback has
+/// one where IPv6 is on.
 fn link_local() -> SocketAddrV6 {
     let table = fs::read_to_string("/proc/net/if_inet6").unwrap();
     let row = table
         .lines()
         .find(|row| row.starts_with("fe80"))
-        .expect("a link-local address");
+        .expect("a link-local address: ip link add dummy0 type dummy; ip link set dummy0 up");
     let fields: Vec<&str> = row.split_whitespace().collect();
     let address = Ipv6Addr::from(u128::from_str_radix(fields[0], 16).unwrap());
     let scope = u32::from_str_radix(fields[1], 16).unwrap();

@@ -160,11 +160,6 @@ async fn attend(
         commit: shared.timeouts.commit,
     };
     let (announce, mut announced) = mpsc::channel(1);
-    let handshakes = |handshake| {
-        shared
-            .metrics
-            .count_handshake(direction_label(direction), handshake);
-    };
     let work = carry(
         Carrier {
             engine,
@@ -179,11 +174,11 @@ async fn attend(
         prepared,
         progress,
         announce,
-        &handshakes,
     );
     let stopped = stopped(&shared.drain, visit, term);
     tokio::pin!(work, stopped);
     let (mut aborted, mut gone, mut ended, mut cleared) = (false, false, false, false);
+    let mut lines_behind_end = 0;
     let ending = loop {
         let listens = !gone && !aborted && queue.len() < QUEUED_COMMANDS;
         let incoming = tokio::select! {
@@ -229,9 +224,18 @@ async fn attend(
             }
             Heard::Gone => gone = true,
         }
-        // Who leaves behind the proven end of a file has sent it whole.
-        if gone && progress.reached(Phase::Received).is_none() {
-            progress.cancel(CancelReason::ControlLost);
+        if progress.reached(Phase::Received).is_none() {
+            if gone {
+                progress.cancel(CancelReason::ControlLost);
+            }
+            continue;
+        }
+        // Who leaves behind the proven end of a file has sent it whole, and who never stops talking must
+        // not put off its commit.
+        lines_behind_end += 1;
+        if !aborted && (gone || lines_behind_end > QUEUED_COMMANDS) {
+            cleared = true;
+            progress.clear();
         }
     };
     // The work can announce and end between two looks at the channel.
@@ -280,20 +284,17 @@ async fn carry(
     prepared: Prepared,
     progress: &Arc<Progress>,
     announce: mpsc::Sender<()>,
-    count: &(dyn Fn(Result<super::tls::Handshake, &'static str>) + Sync),
 ) -> Ending {
+    let label = direction_label(prepared.source.direction());
+    let count = |handshake| carrier.metrics.count_handshake(label, handshake);
     let announce = async || {
         // One message fits, and one is sent; the listener of the channel lives as long as this.
         let _ = announce.send(()).await;
     };
     let connected = tokio::select! {
         biased;
-        stopped = progress.cancelled() => return Ending::Stopped(stopped),
-        connected = establish(port, &plan, announce) => connected,
-    };
-    let (wire, handshake) = match connected {
-        Ok(connected) => connected,
-        Err(error) => {
+        stopped = progress.cancelled() => Err(Ending::Stopped(stopped)),
+        connected = establish(port, &plan, announce) => connected.map_err(|error| {
             match &error {
                 DataError::Handshake(error) => count(Err(error.label())),
                 DataError::ClearText => count(Err("clear_text")),
@@ -301,7 +302,14 @@ async fn carry(
                 _ => {}
             }
             security_event(&error, carrier.metrics);
-            return Ending::NotConnected(error);
+            Ending::NotConnected(error)
+        }),
+    };
+    let (wire, handshake) = match connected {
+        Ok(connected) => connected,
+        Err(ending) => {
+            prepared.source.give_up().await;
+            return ending;
         }
     };
     if let Some(handshake) = handshake {

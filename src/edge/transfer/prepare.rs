@@ -283,6 +283,13 @@ fn refused(
 }
 
 impl Source {
+    /// Ends what has not begun.
+    pub(super) async fn give_up(self) {
+        if let Self::Upload(incoming) = self {
+            incoming.give_up().await;
+        }
+    }
+
     pub(super) fn direction(&self) -> Direction {
         match self {
             Self::Upload(_) => Direction::Upload,
