@@ -107,7 +107,12 @@ impl Keys {
 
     /// A fresh object that no client sees or names, for what an upload needs besides its target.
     pub(super) fn hidden(&self) -> String {
-        format!("{}{AREA}/{:032x}", self.prefix, rand::random::<u128>())
+        format!("{}{:032x}", self.area(), rand::random::<u128>())
+    }
+
+    /// What all hidden objects lie below, with a slash at its end.
+    pub(super) fn area(&self) -> String {
+        format!("{}{AREA}/", self.prefix)
     }
 
     /// What everything lies below, with a slash at its end, or empty.

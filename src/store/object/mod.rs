@@ -89,6 +89,8 @@ struct Shared {
     keys: Keys,
     /// One look with all its retries.
     deadline: Duration,
+    /// Longer than the end of an append takes, with all its retries.
+    append: Duration,
     set_time: SetTime,
     /// A listing asks each file for the time that a client set.
     list_set_times: bool,
@@ -115,6 +117,7 @@ impl ObjectStore {
                 changes: Changes::S3(Arc::new(s3)),
                 keys: Keys::new(&backend.root)?,
                 deadline: timeouts.store,
+                append: timeouts.commit * 2,
                 set_time: backend.set_time,
                 list_set_times: backend.list_set_times,
             }),
@@ -178,6 +181,7 @@ impl ObjectStore {
                 changes: Changes::OpenDal(Arc::new(Moves::new(moves, settings, &can))),
                 keys: Keys::new(&settings.root)?.of_azure(dialect == Dialect::Azblob),
                 deadline: timeouts.store,
+                append: timeouts.commit * 2,
                 set_time: settings.set_time,
                 list_set_times: false,
             }),
@@ -257,6 +261,36 @@ impl ObjectStore {
                 elapsed,
             )),
         }
+    }
+
+    /// Deletes what a process that was killed in an append left hidden ([`opendal_upload`]): what is older than
+    /// `age`, and than any append takes.
+    async fn sweep_hidden(&self, age: Duration) -> Result<Swept> {
+        let operation = "sweep";
+        let mut swept = Swept::default();
+        if !self.shared.can.compose {
+            return Ok(swept);
+        }
+        let limit = SystemTime::now().checked_sub(age.max(self.shared.append));
+        let limit = limit.unwrap_or(SystemTime::UNIX_EPOCH);
+        let area = self.keys().area();
+        let list = self.shared.looks.lister(&area);
+        let mut found = self.look(operation, list).await?;
+        while let Some(entry) = self.look(operation, found.try_next()).await? {
+            let metadata = entry.metadata();
+            if !metadata.mode().is_file() {
+                continue;
+            }
+            if modified(metadata).is_some_and(|time| time <= limit) {
+                let version = self.version(metadata).map(str::to_owned);
+                self.delete(operation, entry.path(), version.as_deref())
+                    .await?;
+                swept.removed += 1;
+            } else {
+                swept.open += 1;
+            }
+        }
+        Ok(swept)
     }
 
     /// The object at `path`, if there is one.
@@ -522,7 +556,7 @@ impl Store for ObjectStore {
                 }
                 s3::kept::sweep(s3, age).await
             }
-            None => Ok(Swept::default()),
+            None => self.sweep_hidden(age).await,
         }
     }
 
