@@ -75,6 +75,37 @@ fn an_upload_whose_beginning_was_not_answered_is_ended() {
     );
 }
 
+/// The answer to the delete behind a rename is lost, and somebody puts a new file there at once. The next try
+/// must not take it away, be it of the same bytes.
+#[test]
+fn a_new_file_in_the_place_of_a_renamed_one_stays() {
+    let store = Store::s3();
+    let gateway = FaultyGateway::start(&store.endpoint(), 0, 1);
+    let server = Server::with(&store)
+        .set("/backends/main/endpoint", gateway.endpoint.as_str())
+        .start();
+    let mut raw = Raw::explicit(&server);
+    let old = bytes(1, 1_000);
+    for (name, new) in [("other", bytes(2, 1_000)), ("same", old.clone())] {
+        raw.store(&format!("STOR {name}"), &old);
+        // The store's times are in whole seconds.
+        let later = std::time::Instant::now() + Duration::from_millis(1_100);
+        let lost = gateway.lose_next_later("DELETE");
+        raw.expect(&format!("RNFR {name}"), 350);
+        raw.send(format!("RNTO {name}.done\r\n").as_bytes())
+            .unwrap();
+        lost.wait();
+        thread::sleep(later.saturating_duration_since(std::time::Instant::now()));
+        store.put(&format!("alice/{name}"), &new);
+        lost.release();
+        raw.reply().expect(250);
+        let there = store.bytes(&format!("alice/{name}"));
+        assert!(there == Some(new), "{name}: the new file is gone");
+        let renamed = store.bytes(&format!("alice/{name}.done"));
+        assert!(renamed.as_ref() == Some(&old), "{name}");
+    }
+}
+
 /// What may lie under a name: exactly one of these. More than one only after a reply that left it
 /// open, and only until the next one that does not.
 type Possible = BTreeSet<Option<Content>>;

@@ -1,9 +1,11 @@
 //! What only stand-ins show: conditions that the Ceph gateway of Debian does not keep, and what goes through
 //! OpenDAL when requests fail.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::harness::{Builder, FaultyGateway, Raw, Server, Store, bytes, password_hash};
+use crate::harness::{Builder, FaultyGateway, Raw, Server, Store, bytes, password_hash, until};
 
 /// Who may not overwrite is told so after a look. What comes between that look and the rename is not
 /// overwritten either, be the file small or of several parts. `slash`: as the store's requests have it in a key.
@@ -77,6 +79,41 @@ fn a_rename_on_azure_overwrites_nothing_that_comes_after_the_look() {
 #[ignore = "needs the stand-ins: run by ./tests/behaviour"]
 fn a_rename_on_google_overwrites_nothing_that_comes_after_the_look() {
     what_comes_after_the_look_stays(&Store::gcs("opendal"), "%2F", &FILES, |server| server);
+}
+
+/// An append on GCS has two hidden objects for a moment. What a killed server leaves of them, a sweep removes.
+#[test]
+#[ignore = "needs the stand-ins: run by ./tests/behaviour"]
+fn what_a_killed_append_left_is_swept() {
+    let store = Store::gcs("opendal");
+    let (gateway, endpoint) = before(&store);
+    let mut server = Server::with(&store)
+        .set("/backends/main/endpoint", endpoint)
+        .set("/timeouts/commit_seconds", 3)
+        .set("/uploads", json!({"sweep_seconds": 1, "keep_seconds": 1}))
+        .start();
+    let mut raw = Raw::explicit(&server);
+    raw.store("STOR file", b"one");
+    let held = gateway.hold_next("alice%2Ffile/compose");
+    let mut data = raw.begin_transfer("APPE file");
+    data.write(b"two").unwrap();
+    data.finish();
+    held.wait();
+    let hidden = || {
+        let files = store.files();
+        files
+            .iter()
+            .filter(|file| file.contains(".causeway-uploads/"))
+            .count()
+    };
+    assert_eq!(hidden(), 2);
+    server.crash_and_restart();
+    drop(held);
+    until(Duration::from_mins(1), "nothing is left", || {
+        let left = hidden();
+        (left == 0).then_some(()).ok_or(left.to_string())
+    });
+    assert_eq!(store.bytes("alice/file").as_deref(), Some(&b"one"[..]));
 }
 
 /// A proxy before a store, and the endpoint that leads through it.

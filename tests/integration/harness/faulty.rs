@@ -81,6 +81,8 @@ struct Shared {
     done: Mutex<BTreeMap<(String, Fault), u64>>,
     /// The answer to the next request of this verb is lost.
     lose: Mutex<Option<&'static str>>,
+    /// Says that this has been carried out, and waits before the connection ends.
+    lost: Mutex<Option<Hold>>,
     /// The next request that makes an object of this key says that it has come, and waits.
     hold: Mutex<Option<Hold>>,
     /// Verb and target of every request.
@@ -100,6 +102,7 @@ impl FaultyGateway {
             requests: AtomicU64::new(0),
             done: Mutex::default(),
             lose: Mutex::default(),
+            lost: Mutex::default(),
             hold: Mutex::default(),
             seen: Mutex::default(),
         });
@@ -124,6 +127,14 @@ impl FaultyGateway {
     /// The next request of this verb is carried out, and its answer is lost.
     pub(crate) fn lose_next(&self, verb: &'static str) {
         *self.shared.lose.lock().unwrap() = Some(verb);
+    }
+
+    /// The same; the connection ends when it is released.
+    pub(crate) fn lose_next_later(&self, verb: &'static str) -> Held {
+        let ((tell, arrived), (go, wait)) = (mpsc::channel(), mpsc::channel());
+        *self.shared.lost.lock().unwrap() = Some((verb.to_owned(), tell, wait));
+        self.lose_next(verb);
+        Held { arrived, go }
     }
 
     /// Holds the next request back that makes an object whose key ends in `key`.
@@ -174,7 +185,7 @@ impl Shared {
         z ^ (z >> 31)
     }
 
-    fn hold(&self, request: &Head) {
+    fn hold(&self, request: &Head) -> io::Result<()> {
         let makes = ["PUT", "PUT copy", "POST", "POST uploadId"].contains(&request.verb().as_str());
         let mut hold = self.hold.lock().unwrap();
         let meant = hold
@@ -183,9 +194,10 @@ impl Shared {
         if let Some((_, tell, wait)) = hold.take_if(|_| meant) {
             drop(hold);
             tell.send(()).unwrap();
-            // An error is a test that has ended.
-            let _ = wait.recv();
+            // Who lets it go without a word wants it to be lost.
+            wait.recv().map_err(io::Error::other)?;
         }
+        Ok(())
     }
 
     fn fault(&self, request: &Head) -> Option<Fault> {
@@ -298,7 +310,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let fault = shared.fault(&request);
-        shared.hold(&request);
+        shared.hold(&request)?;
         let mut body = (&mut reader).take(request.length);
         match fault {
             Some(Fault::InternalError) => {
@@ -323,7 +335,14 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         io::copy(&mut body, &mut &upstream)?;
         let answer = answer_to(&request, &mut answers)?;
         match fault {
-            Some(Fault::LostAnswer) => return Ok(()),
+            Some(Fault::LostAnswer) => {
+                let lost = shared.lost.lock().unwrap().take();
+                if let Some((_, tell, wait)) = lost {
+                    tell.send(()).unwrap();
+                    let _ = wait.recv();
+                }
+                return Ok(());
+            }
             Some(Fault::CutAnswer) => return writer.write_all(&answer[..answer.len() / 2]),
             _ => writer.write_all(&answer)?,
         }

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::{operation::head_object::HeadObjectOutput, types::CompletedPart};
+use aws_sdk_s3::{
+    config::retry::RetryConfig, operation::head_object::HeadObjectOutput, types::CompletedPart,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
+    super::transport::{RETRIES, RETRY_DELAY},
     LEAST_PART_BYTES, MOST_PART_BYTES, S3,
     attributes::Attributes,
-    error::failed,
+    error::{failed, may_be_carried_out},
+    lost::FIRST_PAUSE,
     upload::{S3Upload, size_of},
+    within,
 };
 use crate::store::{ErrorKind, Result, StoreError, Upload, object::ObjectStore};
 
@@ -119,7 +124,8 @@ pub(in super::super) async fn rename(
 
 /// Deletes the source if it is still what was copied.
 ///
-/// The look before covers stores that ignore the condition of a delete (Ceph 16 does).
+/// The look before covers stores that ignore the condition of a delete (Ceph 16 does). Each try has its own:
+/// when the answer to the first was lost, what stands there now may be a new file of somebody else.
 async fn remove_source(
     store: &ObjectStore,
     s3: &S3,
@@ -127,14 +133,43 @@ async fn remove_source(
     copied: &HeadObjectOutput,
 ) -> Result<()> {
     store.keep_parent("rename", source).await?;
-    let Some(present) = s3.head("rename", source).await? else {
-        return Ok(());
-    };
-    if present.e_tag() != copied.e_tag() {
-        return Err(StoreError::new(ErrorKind::Changed, "rename"));
+    let (mut doubtful, mut pause, mut tries) = (false, FIRST_PAUSE, RETRIES);
+    loop {
+        let Some(present) = s3.head("rename", source).await? else {
+            return Ok(());
+        };
+        // Equal bytes have equal tags.
+        if present.e_tag() != copied.e_tag() || present.last_modified() != copied.last_modified() {
+            if doubtful {
+                return Ok(());
+            }
+            return Err(StoreError::new(ErrorKind::Changed, "rename"));
+        }
+        let version = copied.e_tag().filter(|_| s3.switches().delete_if_match);
+        let request = s3
+            .client
+            .delete_object()
+            .bucket(&s3.bucket)
+            .key(source)
+            .set_if_match(version.map(str::to_owned));
+        let once = within(s3.step).retry_config(RetryConfig::disabled());
+        let Err(error) = request.customize().config_override(once).send().await else {
+            return Ok(());
+        };
+        doubtful |= may_be_carried_out(&error);
+        let error = failed("rename", error);
+        match error.kind() {
+            // Looked at once more.
+            ErrorKind::NotFound | ErrorKind::Changed if doubtful && tries > 0 => {}
+            ErrorKind::NotFound => return Ok(()),
+            ErrorKind::Unavailable | ErrorKind::Busy if tries > 0 => {}
+            _ => return Err(error),
+        }
+        tries -= 1;
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        pause = (pause * 2).min(RETRY_DELAY);
+        s3.retries.count("DeleteObject");
     }
-    let version = copied.e_tag().filter(|_| s3.switches().delete_if_match);
-    store.delete("rename", source, version).await
 }
 
 impl S3 {

@@ -23,7 +23,7 @@ use super::{
 use crate::store::{ErrorKind, Result, StoreError};
 
 /// Pause before the second try; it doubles up to [`RETRY_DELAY`].
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Beginnings that are remembered: in a worse hour the bucket's life-cycle rule has more to do.
 const REMEMBERED: usize = 1000;
 /// How far the store's clock may be from ours.
