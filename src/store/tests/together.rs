@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::*;
 use crate::{
     config::{S3Backend, TemporaryName},
-    store::Stores,
+    store::{Stores, Whose},
 };
 
 const PART: usize = 5 << 20;
@@ -168,4 +168,27 @@ async fn what_is_hidden_is_not_counted() {
     assert!(upload.keep(chunks(bytes(1_000))).await);
     let total = lab.store().total(&key("")).await.unwrap();
     assert_eq!((total.files, total.bytes), (1, 10));
+}
+
+/// A temporary name may be written by others while a file waits under it. Whoever came last counts: the older
+/// file does not take the newer one's place when its time is up.
+#[tokio::test]
+async fn what_waits_does_not_replace_what_came_behind_it() {
+    let Some(lab) = Lab::gateway_with(deferring).await else {
+        return;
+    };
+    let path = key("a.tmp");
+    let upload = lab.store().write(&path, NewFile::default());
+    assert!(
+        finish(upload.await.unwrap(), &bytes(10))
+            .await
+            .unwrap()
+            .waits
+    );
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    lab.script("s3.put_object(Bucket=bucket, Key='a.tmp', Body=b'newer')")
+        .await;
+    assert_eq!(lab.store().commit_held(Whose::Ours).await.unwrap(), 1);
+    assert_eq!(get(lab.store(), "a.tmp").await, "newer");
+    lab.assert_nothing_left().await;
 }

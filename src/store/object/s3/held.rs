@@ -218,6 +218,16 @@ pub(in super::super) async fn commit(store: &ObjectStore, s3: &Arc<S3>, held: &H
         s3.abort(&record.path, &record.id).await?;
         return s3.end_held(held, Some(At::Final)).await;
     }
+    if let Some(head) = s3.head("commit", &record.path).await?
+        && !carries(&head, &record.nonce)
+        && modified(&head).is_some_and(|time| time > held.since)
+    {
+        // By another program, or by a process that died before it could say that this one is replaced.
+        tracing::warn!(key = ?record.path, "a file that waited for its rename was replaced meanwhile");
+        s3.abort(&record.path, &record.id).await?;
+        s3.abort(&record.target, &record.twin).await?;
+        return s3.end_held(held, None).await;
+    }
     let completed = s3.complete_held(store, held, At::Temporary, false).await?;
     if completed.is_none() {
         if s3.read_held(held.name.clone(), held.since).await?.is_none() {
@@ -399,10 +409,10 @@ impl S3 {
 
     async fn read_held(&self, name: String, since: SystemTime) -> Result<Option<Held>> {
         let found = self.read_hidden("held", &name).await?;
-        Ok(found.map(|(record, _)| Held {
+        Ok(found.map(|(record, written)| Held {
             name,
             record,
-            since,
+            since: written.unwrap_or(since),
         }))
     }
 
