@@ -303,3 +303,35 @@ fn crowd_of_bans_lifts_no_other() {
         .any(|ban| ban["subject"] == "address:192.0.2.1");
     assert!(kept, "the operator's ban is gone");
 }
+
+/// What an operator lifts while the store is away does not come back with it.
+#[test]
+fn ban_lifted_while_the_store_is_away_stays_lifted() {
+    let store = Store::local();
+    let redis = Redis::start();
+    let start = || replica(&store, &redis).set("/bans", json!({})).start();
+    let servers = [start(), start()];
+    servers.iter().for_each(connected);
+    let ban = json!({"subject": "address:127.0.0.2", "seconds": 600}).to_string();
+    servers[0].api("POST", "/bans", &ban, 201);
+    until(
+        SOON,
+        "the other replica learns of the ban",
+        || match attempt(&servers[1], "127.0.0.2", "alice", PASSWORD) {
+            421 => Ok(()),
+            code => Err(code.to_string()),
+        },
+    );
+    redis.freeze(true);
+    servers.iter().for_each(away);
+    servers[0].api("DELETE", "/bans/address:127.0.0.2", "", 200);
+    assert_eq!(attempt(&servers[0], "127.0.0.2", "alice", PASSWORD), 230);
+    redis.freeze(false);
+    servers.iter().for_each(connected);
+    until(SOON, "it is lifted for everybody", || {
+        let left = redis.ask("ZCARD causeway:bans");
+        if left == ":0" { Ok(()) } else { Err(left) }
+    });
+    looks(&redis, 8);
+    assert_eq!(attempt(&servers[0], "127.0.0.2", "alice", PASSWORD), 230);
+}

@@ -38,6 +38,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(30);
 /// Leases are renewed every so many periods.
 const RENEW_EVERY: u32 = 10;
+/// Bans that operators lift while the store is away; of more it may bring some back.
+const LIFTED: usize = 10_000;
 /// Notes that may wait for the store; more are dropped, and the local tables have them.
 const NOTES: usize = 4096;
 
@@ -74,6 +76,33 @@ pub struct SharedCounters {
     notes: mpsc::Sender<Note>,
     inbox: Mutex<Option<mpsc::Receiver<Note>>>,
     metrics: Arc<Metrics>,
+}
+
+/// What is remembered between two looks at the store.
+#[derive(Debug, Default)]
+struct Memory {
+    /// What it had at the last look: what is missing at the next was lifted elsewhere.
+    known: HashSet<Subject>,
+    /// Lifted here, and not yet there. At most [`LIFTED`].
+    lifted: HashSet<Subject>,
+}
+
+impl Memory {
+    fn note(&mut self, note: &Note) {
+        match note {
+            Note::Banned(ban) => {
+                self.known.insert(ban.subject);
+                self.lifted.remove(&ban.subject);
+            }
+            Note::Lifted(subject) => {
+                self.known.remove(subject);
+                if self.lifted.len() < LIFTED {
+                    self.lifted.insert(*subject);
+                }
+            }
+            Note::Failure { .. } | Note::SessionEnded(..) => {}
+        }
+    }
 }
 
 /// A session's place among those of all replicas; given back when dropped.
@@ -154,8 +183,7 @@ impl SharedCounters {
         let Some(mut inbox) = inbox else { return };
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What the store had at the last look: what is missing at the next was lifted elsewhere.
-        let mut known = HashSet::new();
+        let mut memory = Memory::default();
         let mut round = 0_u32;
         loop {
             let done = tokio::select! {
@@ -166,12 +194,12 @@ impl SharedCounters {
                     return;
                 }
                 note = inbox.recv() => match note {
-                    Some(note) => self.publish(note, &bans, &mut known).await,
+                    Some(note) => self.publish(note, &bans, &mut memory).await,
                     None => return,
                 },
                 _ = ticks.tick() => {
                     round = round.wrapping_add(1);
-                    self.refresh(&bans, &drain, &mut known, round).await
+                    self.refresh(&bans, &drain, &mut memory, round).await
                 }
             };
             if let Err(error) = done {
@@ -180,12 +208,8 @@ impl SharedCounters {
         }
     }
 
-    async fn publish(
-        &self,
-        note: Note,
-        bans: &Bans,
-        known: &mut HashSet<Subject>,
-    ) -> RedisResult<()> {
+    async fn publish(&self, note: Note, bans: &Bans, memory: &mut Memory) -> RedisResult<()> {
+        memory.note(&note);
         let Some(mut connection) = self.connection() else {
             return Ok(());
         };
@@ -204,14 +228,14 @@ impl SharedCounters {
             }
             Note::Banned(ban) => {
                 let left = ban.until.duration_since(SystemTime::now());
-                known.insert(ban.subject);
                 store
                     .ban(connection, &ban.subject, left.unwrap_or_default())
                     .await
             }
             Note::Lifted(subject) => {
-                known.remove(&subject);
-                store.lift(connection, &subject).await
+                store.lift(connection, &subject).await?;
+                memory.lifted.remove(&subject);
+                Ok(())
             }
             Note::SessionEnded(user, session) => {
                 store.end_session(connection, user, &session).await
@@ -224,7 +248,7 @@ impl SharedCounters {
         &self,
         bans: &Bans,
         drain: &Drain,
-        known: &mut HashSet<Subject>,
+        memory: &mut Memory,
         round: u32,
     ) -> RedisResult<()> {
         let is_new = self.connection().is_none();
@@ -233,6 +257,11 @@ impl SharedCounters {
             None => self.store.connect(drain.tasks()).await?,
         };
         if is_new {
+            // What was lifted while it was away must not come back with it.
+            while let Some(subject) = memory.lifted.iter().next().copied() {
+                self.store.lift(&mut connection, &subject).await?;
+                memory.lifted.remove(&subject);
+            }
             // The store may have lost them, or never had them. Not those of others, which they say
             // themselves, or which have been lifted meanwhile.
             for ban in bans.list() {
@@ -242,18 +271,18 @@ impl SharedCounters {
                     self.store.ban(&mut connection, &ban.subject, left).await?;
                 }
             }
-            known.clear();
+            memory.known.clear();
         }
         let (fetched, is_whole) = self.store.bans(&mut connection).await?;
         let subjects: HashSet<Subject> = fetched.iter().map(|(subject, _)| *subject).collect();
         // Where there are more than were fetched, what is missing may be one of those.
-        for lifted in known.difference(&subjects).filter(|_| is_whole) {
+        for lifted in memory.known.difference(&subjects).filter(|_| is_whole) {
             bans.forget(lifted);
         }
         for (subject, left) in fetched {
             bans.adopt(subject, left);
         }
-        *known = subjects;
+        memory.known = subjects;
         if is_new || round.is_multiple_of(RENEW_EVERY) {
             let leases: Vec<_> = self.leases().clone().into_iter().collect();
             for (session, user) in leases {

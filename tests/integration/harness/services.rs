@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -309,6 +310,13 @@ impl Redis {
     /// Ends the server; what it knew is lost.
     pub(crate) fn stop(&mut self) {
         self.process = None;
+    }
+
+    /// Stops it where it is, with all it knows; or lets it go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let Process(child) = self.process.as_ref().expect("a running redis");
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).unwrap();
     }
 
     /// Starts it again, on the same port, empty.
