@@ -27,7 +27,7 @@ install_packages() {
     mapfile -t missing < <(packages_of_missing cc:build-essential curl:curl lftp:lftp git:git jq:jq \
         openssl:openssl sslscan:sslscan python3:python3 radosgw:radosgw slapadd:slapd ldapsearch:ldap-utils redis-server:redis-server \
         ceph-mon:ceph-mon ceph-osd:ceph-osd \
-        ceph:ceph-common chromium:chromium node:nodejs npm:npm script:bsdutils)
+        ceph:ceph-common chromium:chromium node:nodejs npm:npm script:bsdutils ip:iproute2 unshare:util-linux)
     python3 -c 'import ensurepip, venv' 2> /dev/null || missing+=(python3-venv)
     install_debian_packages "${missing[@]}"
 }
