@@ -435,12 +435,8 @@ fn link_local_clients_get_data_connections() {
     store.assert_holds(&[("alice/file", b"over the link")]);
 }
 
-#[test]
-fn socket_of_both_families_from_systemd_is_served() {
-    if !in_a_network_of_its_own("socket_of_both_families_from_systemd_is_served") {
-        return;
-    }
-    const HAND_OVER: &str = "
+/// Binds a socket of both families and starts the server with it, as systemd does.
+const HAND_OVER: &str = "
 import os, socket, sys
 handed = socket.socket(socket.AF_INET6)
 handed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -453,6 +449,12 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 ";
+
+#[test]
+fn socket_of_both_families_from_systemd_is_served() {
+    if !in_a_network_of_its_own("socket_of_both_families_from_systemd_is_served") {
+        return;
+    }
     let store = Store::local();
     let port = *Server::free_ports().start();
     let server = Server::with(&store)
