@@ -255,24 +255,11 @@ fn systemd_hears_of_readiness_life_reload_and_end() {
 
 #[test]
 fn socket_from_systemd_is_served() {
-    // What systemd does: binds, listens, hands over descriptor 3.
-    const HAND_OVER: &str = "
-import os, socket, sys
-handed = socket.socket()
-handed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-handed.bind(('127.0.0.1', int(sys.argv[1])))
-handed.listen()
-if handed.fileno() != 3:
-    os.dup2(handed.fileno(), 3)
-os.set_inheritable(3, True)
-os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-";
     let store = Store::local();
     let port = *Server::free_ports().start();
     let server = Server::with(&store)
         .set("/listeners/0/address", format!("127.0.0.1:{port}"))
-        .launched_by(&["python3", "-c", HAND_OVER, &port.to_string()])
+        .handed_a_socket("127.0.0.1", port)
         .start();
     // Had it bound the address itself, it would have met the socket that is there already.
     assert_eq!(server.explicit.port(), port);

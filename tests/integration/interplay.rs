@@ -435,21 +435,6 @@ fn link_local_clients_get_data_connections() {
     store.assert_holds(&[("alice/file", b"over the link")]);
 }
 
-/// Binds a socket of both families and starts the server with it, as systemd does.
-const HAND_OVER: &str = "
-import os, socket, sys
-handed = socket.socket(socket.AF_INET6)
-handed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-handed.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-handed.bind(('::', int(sys.argv[1])))
-handed.listen()
-if handed.fileno() != 3:
-    os.dup2(handed.fileno(), 3)
-os.set_inheritable(3, True)
-os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-";
-
 #[test]
 fn socket_of_both_families_from_systemd_is_served() {
     if !in_a_network_of_its_own("socket_of_both_families_from_systemd_is_served") {
@@ -459,7 +444,7 @@ fn socket_of_both_families_from_systemd_is_served() {
     let port = *Server::free_ports().start();
     let server = Server::with(&store)
         .set("/listeners/2/address", format!("[::]:{port}"))
-        .launched_by(&["python3", "-c", HAND_OVER, &port.to_string()])
+        .handed_a_socket("::", port)
         .start();
     let mut raw = Raw::clear(([127, 0, 0, 1], port).into());
     raw.expect("AUTH TLS", 234);

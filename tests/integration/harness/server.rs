@@ -351,6 +351,25 @@ impl Builder {
         self
     }
 
+    /// What systemd does with a socket unit: binds, listens, hands over descriptor 3. `::` serves both families.
+    pub(crate) fn handed_a_socket(self, host: &str, port: u16) -> Self {
+        const HAND_OVER: &str = "
+import os, socket, sys
+handed = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+handed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+if handed.family == socket.AF_INET6:
+    handed.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+handed.bind((sys.argv[1], int(sys.argv[2])))
+handed.listen()
+if handed.fileno() != 3:
+    os.dup2(handed.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[3], sys.argv[3:])
+";
+        self.launched_by(&["python3", "-c", HAND_OVER, host, &port.to_string()])
+    }
+
     /// Gives a user a profile.
     pub(crate) fn user_profile(mut self, user: &str, profile: &str) -> Self {
         self.user_profiles
