@@ -177,6 +177,7 @@ def small(lab, servers):
     source = lab.directory / "small.bin"
     source.write_bytes(os.urandom(SMALL_SIZE))
     figures = {server: [] for server in servers}
+    failed = {server: [] for server in servers}
     peaks = dict.fromkeys(servers, 0)
     for number in range(ROUNDS):
         for server in servers:
@@ -185,21 +186,27 @@ def small(lab, servers):
             def upload_all():
                 with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
                     names = [f"small-{number}-{each}.bin" for each in range(SMALL)]
-                    list(pool.map(lambda name: _curl(lab, server, "--upload-file", source, name=name), names))
+                    done = pool.map(lambda name: _try_curl(lab, server, "--upload-file", source, name=name), names)
+                    failed[server] += [problem for problem in done if problem]
 
             figures[server].append(_timed(server, upload_all))
             peaks[server] = max(peaks[server], server.group.peak())
     rows = []
     for server, measured in figures.items():
         sizes = [size for name, size in server.stored().items() if name.startswith("small-")]
-        assert sizes == [SMALL_SIZE] * SMALL * ROUNDS, f"{server.name}: {len(sizes)} files"
+        for problem in failed[server]:
+            print(problem)
+        ours = server.name.startswith("causeway")
+        assert not (ours and failed[server]), failed[server]
+        stored = SMALL * ROUNDS - len(failed[server])
+        assert sizes.count(SMALL_SIZE) >= stored, f"{server.name}: {len(sizes)} files, told of {stored}"
         seconds, cpu = (statistics.median(values) for values in zip(*measured))
-        rows.append((server.name, f"{SMALL / seconds:.0f}", f"{cpu / SMALL * 1000:.1f}", f"{peaks[server]:.0f}"))
+        rows.append((server.name, f"{SMALL / seconds:.0f}", f"{cpu / SMALL * 1000:.1f}", f"{peaks[server]:.0f}", len(failed[server])))
     return _table(
         "Small files",
         f"{SMALL} files of {SMALL_SIZE // 1000} KB, each with a connection and login of its own, {AT_ONCE} at once, median of {ROUNDS} rounds in turns. "
-        "The clients take most of the processor.",
-        ("server", "files/s", "CPU ms per file", "memory, MiB"),
+        "The clients take most of the processor. A transfer that fails is not tried again.",
+        ("server", "files/s", "CPU ms per file", "memory, MiB", f"failed of {SMALL * ROUNDS}"),
         rows,
     )
 
@@ -215,10 +222,16 @@ def _timed(server, action):
 
 
 def _curl(lab, server, *arguments, name):
+    problem = _try_curl(lab, server, *arguments, name=name)
+    assert not problem, problem
+
+
+def _try_curl(lab, server, *arguments, name):
+    """What went wrong, if anything did."""
     command = ["curl", "--silent", "--show-error", "--ssl-reqd", "--cacert", lab.directory / "ca.crt", "--max-time", "300"]
     command += ["--user", f"{USER}:{PASSWORD}", *arguments, f"ftp://127.0.0.1:{server.port}/{name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{server.name}, {name}: {done.stderr.strip()}"
+    return f"{server.name}, {name}: {done.stderr.strip()}" if done.returncode else None
 
 
 def _table(title, text, head, rows):
